@@ -1,0 +1,50 @@
+"""The photos that fitting may look at: the train split, loaded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.types import Cameras, Points, Scene, View
+
+
+@dataclass(frozen=True)
+class TrainingViews:
+    """V loaded train views.
+
+    Attributes:
+        cameras: [V] cameras.
+        views: V views; view i was taken by cameras[i].
+        bounds: [V, 2] near and far depth in scene units as the source states them, or None.
+        points: sparse points of the source, or None.
+        background: colour that is known to lie behind everything, or None.
+    """
+
+    cameras: Cameras
+    views: tuple[View, ...]
+    bounds: np.ndarray | None = None
+    points: Points | None = None
+    background: tuple[float, float, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    @staticmethod
+    def load(scene: Scene) -> TrainingViews:
+        """Open the train photos of ``scene``, and no others.
+
+        Raises:
+            SceneError: for a photo that cannot be used.
+            ValueError: where the scene has no train split.
+        """
+        if not scene.train:
+            raise ValueError(f"scene {scene.name} has no train views: choose a split")
+        train = list(scene.train)
+        return TrainingViews(
+            cameras=scene.cameras[train],
+            views=tuple(scene.photos[i].load() for i in train),
+            bounds=None if scene.bounds is None else scene.bounds[train],
+            points=scene.points,
+            background=scene.background,
+        )
