@@ -62,7 +62,7 @@ def run_function(function: Callable[..., object], prog: str, arguments: Sequence
     if "config" not in names:
         parser.add_argument("--config", action=ActionConfigFile, help="YAML file with values for the options.")
     parser.add_function_arguments(function, as_positional=True)
-    values = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    values = parser.instantiate(parser.parse_args(list(arguments)))
     function(**{name: values[name] for name in names})
 
 
