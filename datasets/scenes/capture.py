@@ -1,0 +1,267 @@
+"""From what a format states to a checked :class:`Scene`: everything the readers have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from datasets.errors import SceneError
+from datasets.scenes import images
+from datasets.scenes.distortion import Distortion, undistortion
+from datasets.scenes.files import inside
+from datasets.types import Cameras, Photo, Points, Scene, View
+
+RIGID_TOLERANCE = 1e-3  # text files round rotations; within this they are brought back to the nearest one
+FAR_FROM_ORIGIN = 1e3  # in units of the cameras' extent, where float32 positions would lose the detail
+LARGEST_SIDE = 65535
+COINCIDENT = 1e-6  # in the same units
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One posed photo as a format states it, unchecked.
+
+    Attributes:
+        path: the photo.
+        world_to_camera: [4, 4] float64, OpenCV axes.
+        focal, centre: of the photo as stored, in pixels.
+        size: (width, height) of the photo as stored.
+        distortion: the lens, or None for a pinhole.
+        shrink: by how much the photo is reduced when loaded.
+        depth, mask: further files of the photo's stored size, or None.
+        bounds: (near, far) depth, or None.
+        declared: the split the format itself gives, or None.
+    """
+
+    path: Path
+    world_to_camera: np.ndarray
+    focal: tuple[float, float]
+    centre: tuple[float, float]
+    size: tuple[int, int]
+    distortion: Distortion | None = None
+    shrink: int = 1
+    depth: Path | None = None
+    mask: Path | None = None
+    bounds: tuple[float, float] | None = None
+    declared: Literal["train", "test"] | None = None
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a reader found.
+
+    Attributes:
+        root: the scene's folder.
+        source: the file that holds the poses, which messages name.
+        frames: in the order that splits count.
+        points: sparse points, or None.
+        seen: [P, V] bool, which frames saw each point, or None where the source does not tell.
+    """
+
+    root: Path
+    source: Path
+    frames: tuple[Frame, ...]
+    points: Points | None = None
+    seen: np.ndarray | None = field(default=None)
+
+
+def half_up(value: float) -> int:
+    """Round to the nearest whole number, halves up, as image tools round a reduced size; at least 1."""
+    return max(1, math.floor(value + 0.5))
+
+
+def reduced(root: Path, frame: Frame, downscale: int) -> Frame:
+    """``frame`` at 1/downscale: the shipped ``images_N`` where the folder has it, else reduced when loaded."""
+    if downscale == 1:
+        return frame
+    shipped = root / f"images_{downscale}"
+    relative = frame.path.relative_to(root)
+    if relative.parts[0] != "images" or not shipped.is_dir():
+        return replace(frame, shrink=downscale)
+    path = with_image_suffix(shipped.joinpath(*relative.parts[1:]))
+    size = (half_up(frame.size[0] / downscale), half_up(frame.size[1] / downscale))
+    ratio = (size[0] / frame.size[0], size[1] / frame.size[1])
+    return replace(
+        frame,
+        path=inside(root, str(path.relative_to(root)), shipped),
+        size=size,
+        focal=(frame.focal[0] * ratio[0], frame.focal[1] * ratio[1]),
+        centre=(frame.centre[0] * ratio[0], frame.centre[1] * ratio[1]),
+        depth=None,
+        mask=None,
+    )
+
+
+def with_image_suffix(path: Path) -> Path:
+    """``path``, or where there is no such file, the same with the first image suffix that exists."""
+    if path.is_file():
+        return path
+    base = path.with_suffix("") if path.suffix.lower() in images.IMAGE_SUFFIXES else path
+    for suffix in images.IMAGE_SUFFIXES:
+        for candidate in (base.with_name(base.name + suffix), base.with_name(base.name + suffix.upper())):
+            if candidate.is_file():
+                return candidate
+    return path
+
+
+def scene_from(
+    capture: Capture, train: Sequence[int], test: Sequence[int], background: tuple[float, float, float]
+) -> Scene:
+    """Check a capture and make it a scene. Of the photos, at most the first training one is opened.
+
+    Args:
+        capture: what the reader found.
+        train, test: indices into its frames.
+        background: colour that photos with an alpha channel are composited on.
+
+    Raises:
+        SceneError: naming the file, what was found, and the mend.
+    """
+    frames = capture.frames
+    for frame in frames:
+        _check_frame(capture.source, frame)
+    poses = np.stack([_rigid(capture.source, frame) for frame in frames])
+    centres = -np.einsum("vji,vj->vi", poses[:, :3, :3], poses[:, :3, 3])
+    extent = _check_apart(capture.source, frames, centres)
+    scene_to_source = np.eye(4)
+    if np.abs(centres).max() > FAR_FROM_ORIGIN * extent:
+        scene_to_source[:3, 3] = centres.mean(axis=0)
+        poses = poses @ scene_to_source
+    cameras = [_pinhole(frame) for frame in frames]
+    points = _seen_while_training(capture, train)
+    if points is not None:
+        points = Points((points.xyz - scene_to_source[:3, 3]).astype(np.float32), points.rgb.astype(np.float32))
+    bounds = None
+    if all(frame.bounds is not None for frame in frames):
+        bounds = np.array([frame.bounds for frame in frames], dtype=np.float32)
+    scene = Scene(
+        name=capture.root.resolve().name,
+        cameras=Cameras(
+            torch.from_numpy(poses).float(),
+            torch.tensor(
+                [[[f[0], 0.0, c[0]], [0.0, f[1], c[1]], [0.0, 0.0, 1.0]] for f, c, _ in cameras], dtype=torch.float32
+            ),
+            torch.tensor([size for _, _, size in cameras], dtype=torch.int64),
+        ),
+        photos=tuple(
+            Photo(frame.path, partial(load_view, frame, size, background))
+            for frame, (_, _, size) in zip(frames, cameras, strict=True)
+        ),
+        points=points,
+        bounds=bounds,
+        background=background if train and images.has_alpha(frames[train[0]].path) else None,
+        scene_to_source=scene_to_source,
+    )
+    return scene.with_split(train, test)
+
+
+def load_view(frame: Frame, size: tuple[int, int], background: tuple[float, float, float]) -> View:
+    """Open a frame's photo, depth and mask; undistort, then reduce to ``size`` (width, height).
+
+    Raises:
+        SceneError: naming the file that cannot be used.
+    """
+    image = images.read_image(frame.path, background)
+    images.expect_size(frame.path, image, frame.size)
+    mask = depth = None
+    if frame.mask is not None:
+        mask = images.read_mask(frame.mask)
+        images.expect_size(frame.mask, mask, frame.size)
+    if frame.depth is not None:
+        depth = images.read_depth(frame.depth)
+        images.expect_size(frame.depth, depth, frame.size)
+    if frame.distortion is not None:
+        lens = undistortion(frame.focal, frame.centre, frame.size, frame.distortion)
+        image = lens.image(image)
+        depth = None if depth is None else lens.nearest(depth)
+        mask = lens.mask if mask is None else lens.nearest(mask.astype(np.uint8)) != 0
+    if size != frame.size:
+        image = images.shrink_image(image, size)
+        depth = None if depth is None else images.shrink_depth(depth, size)
+        mask = None if mask is None else images.shrink_mask(mask, size)
+    return View(image, mask, depth)
+
+
+def _pinhole(frame: Frame) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
+    """Focal lengths, principal point and size of the view that :func:`load_view` gives."""
+    focal, centre = frame.focal, frame.centre
+    if frame.distortion is not None:
+        lens = undistortion(focal, centre, frame.size, frame.distortion)
+        focal, centre = lens.focal, lens.centre
+    if frame.shrink == 1:
+        return focal, centre, frame.size
+    size = (half_up(frame.size[0] / frame.shrink), half_up(frame.size[1] / frame.shrink))
+    x, y = size[0] / frame.size[0], size[1] / frame.size[1]
+    return (focal[0] * x, focal[1] * y), (centre[0] * x, centre[1] * y), size
+
+
+def _check_frame(source: Path, frame: Frame) -> None:
+    name = frame.path.name
+    if min(frame.size) < 1 or max(frame.size) > LARGEST_SIDE:
+        raise SceneError(source, f"{name} has size {frame.size}", "Give its width and height in pixels")
+    if not all(math.isfinite(f) and f > 0 for f in frame.focal):
+        raise SceneError(source, f"{name} has focal lengths {frame.focal}", "They must be positive, in pixels")
+    for centre, size in zip(frame.centre, frame.size, strict=True):
+        if not -size <= centre <= 2 * size:
+            raise SceneError(
+                source,
+                f"{name} has its principal point at {frame.centre}, far outside its {frame.size} pixels",
+                "Give cx and cy in pixels of that photo",
+            )
+    if frame.bounds is not None and not 0 < frame.bounds[0] < frame.bounds[1] < math.inf:
+        raise SceneError(source, f"{name} has depth bounds {frame.bounds}", "They must be 0 < near < far")
+    for path in (frame.path, frame.depth, frame.mask):
+        if path is not None and not path.is_file():
+            raise SceneError(path, f"is listed in {source.name}, but there is no such file", "Restore it or unlist it")
+
+
+def _rigid(source: Path, frame: Frame) -> np.ndarray:
+    """The pose with its rotation exactly one."""
+    pose = frame.world_to_camera
+    mend = "Give a rotation and a translation; scaled or mirrored axes are not a camera pose"
+    if not np.isfinite(pose).all():
+        raise SceneError(source, f"the pose of {frame.path.name} holds NaN or infinity", mend)
+    rotation = pose[:3, :3]
+    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if error > RIGID_TOLERANCE or np.linalg.det(rotation) < 0 or np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
+        raise SceneError(source, f"the pose of {frame.path.name} is not rigid: {pose.round(4).tolist()}", mend)
+    u, _, v = np.linalg.svd(rotation)
+    result = np.eye(4)
+    result[:3, :3] = u @ v
+    # The camera's centre is what sources state most exactly: it stays where it is.
+    result[:3, 3] = result[:3, :3] @ np.linalg.solve(rotation, pose[:3, 3])
+    return result
+
+
+def _check_apart(source: Path, frames: Sequence[Frame], centres: np.ndarray) -> float:
+    """The cameras' extent; SceneError where there are too few or two share a place."""
+    if len(frames) < 2:
+        raise SceneError(source, f"{len(frames)} views", "At least two photos from different places are needed")
+    extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max())
+    distances, nearest = cKDTree(centres).query(centres, k=2)
+    first = int(distances[:, 1].argmin())
+    if distances[first, 1] <= COINCIDENT * extent:
+        second = next(int(i) for i in nearest[first] if i != first)
+        raise SceneError(
+            source,
+            f"{frames[first].path.name} and {frames[second].path.name} were taken from one place",
+            "Without parallax there is no depth: remove one of them",
+        )
+    return extent
+
+
+def _seen_while_training(capture: Capture, train: Sequence[int]) -> Points | None:
+    """Without the points that fewer than two training views saw, which only test photos could have told."""
+    points = capture.points
+    if points is None or capture.seen is None:
+        return points
+    keep = capture.seen[:, list(train)].sum(axis=1) >= 2
+    return Points(points.xyz[keep], points.rgb[keep])

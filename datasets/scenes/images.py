@@ -1,0 +1,133 @@
+"""Opening photos, masks and depth. Every file is opened through Python, so that what is read can be seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.errors import SceneError
+from datasets.scenes.files import read_bytes, read_npy
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+MILLIMETRE = 0.001
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """An image file as stored: [H, W] or [H, W, 3 or 4], uint8, uint16 or float32, channels R, G, B, A.
+
+    Stored orientation is kept (EXIF rotation is ignored), as structure from motion does.
+
+    Raises:
+        SceneError: where it is missing, truncated or no image.
+    """
+    data = read_bytes(path)
+    mend = "Restore the file from the original"
+    if not _is_whole(data):
+        raise SceneError(path, f"is a truncated image ({len(data)} bytes)", mend)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as error:
+        raise SceneError(path, f"is not a readable image ({error.err})", mend) from error
+    if pixels is None:
+        raise SceneError(path, f"is not a readable image ({len(data)} bytes)", mend)
+    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    return pixels
+
+
+def has_alpha(path: Path) -> bool:
+    """Whether an image file holds an alpha channel. JPEG cannot, and is not opened."""
+    return path.suffix.lower() not in (".jpg", ".jpeg") and read_pixels(path).shape[2:] == (4,)
+
+
+def read_image(path: Path, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:
+    """A photo as [H, W, 3] float32 sRGB in 0..1; alpha is composited on ``background``, grey becomes three channels.
+
+    Raises:
+        SceneError: where it cannot be used.
+    """
+    pixels = read_pixels(path)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise SceneError(path, f"holds {pixels.dtype} values", "Save the photo with 8 or 16 bits per channel")
+    image = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    if image.shape[2] not in (3, 4):
+        raise SceneError(path, f"has {image.shape[2]} channels", "Save the photo as RGB or RGBA")
+    if image.shape[2] == 4:
+        alpha = image[:, :, 3:]
+        image = image[:, :, :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
+    return np.ascontiguousarray(image)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask as [H, W] bool, True where any channel (alpha aside) is not 0.
+
+    Raises:
+        SceneError: where it cannot be used.
+    """
+    pixels = read_pixels(path)
+    return pixels != 0 if pixels.ndim == 2 else (pixels[:, :, :3] != 0).any(axis=2)
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Depth as [H, W] float32, 0 where unknown: ``.npy`` in scene units, or a 16-bit PNG in millimetres (to metres).
+
+    Raises:
+        SceneError: for another type, a negative or a non-finite depth.
+    """
+    if path.suffix.lower() == ".npy":
+        depth = read_npy(path)
+        if depth.ndim != 2 or depth.dtype.kind != "f":
+            raise SceneError(path, f"holds {depth.dtype} of shape {depth.shape}", "Save depth as [H, W] floats")
+        depth = depth.astype(np.float32)
+    else:
+        pixels = read_pixels(path)
+        if pixels.ndim != 2 or pixels.dtype != np.uint16:
+            raise SceneError(
+                path, f"holds {pixels.dtype} of shape {pixels.shape}", "Save depth as one 16-bit channel in millimetres"
+            )
+        depth = pixels.astype(np.float32) * np.float32(MILLIMETRE)
+    if not np.isfinite(depth).all() or (depth < 0).any():
+        raise SceneError(path, "holds negative, infinite or NaN depth", "Write 0 where the depth is unknown")
+    return depth
+
+
+def expect_size(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:
+    """Raise SceneError unless ``pixels`` measures ``size`` (width, height)."""
+    found = (pixels.shape[1], pixels.shape[0])
+    if found != size:
+        raise SceneError(
+            path,
+            f"measures {found[0]}x{found[1]} where its camera says {size[0]}x{size[1]}",
+            "Use the image that the intrinsics belong to, or correct them",
+        )
+
+
+def shrink_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize to ``size`` (width, height) by area averaging."""
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def shrink_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize to ``size`` (width, height); a pixel counts where everything it covers counts."""
+    return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
+
+
+def shrink_depth(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize to ``size`` (width, height) by the nearest pixel, since averages across an edge lie on neither side."""
+    return cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _is_whole(data: bytes) -> bool:
+    """False for a PNG or JPEG that ends early, which decoders fill with grey."""
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" in data[-64:]
+    if not data.startswith(b"\xff\xd8"):
+        return True
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return data.find(b"\xff\xd9", position) >= 0  # inside the scan 0xFF is always followed by 0 or a restart
