@@ -1,0 +1,74 @@
+"""Pictures of results: 8 bit images, colour maps of depth and error, and files that are never half written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from recon3d.splats.files import replacing
+
+ERROR_AT_FULL_COLOUR = 0.3  # mean absolute error of the three channels
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """[H, W, 3] real values, clamped to 0..1 and rounded to uint8."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def encode(image: np.ndarray, suffix: str, quality: int = 90) -> bytes:
+    """An RGB (uint8 [H, W, 3]) or single channel (uint8 or uint16 [H, W]) image as a file of type ``suffix``.
+
+    Args:
+        image: the pixels.
+        suffix: ".png", ".jpg" or ".webp".
+        quality: 1..100, of the two that lose something.
+    """
+    flags = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}.get(suffix, [])
+    swapped = np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
+    return cv2.imencode(suffix, swapped, flags)[1].tobytes()
+
+
+def save_image(path: Path, image: np.ndarray) -> None:
+    """Write an image as :func:`encode` takes it; a file already there is replaced at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(encode(image, path.suffix))
+
+
+def read_image(path: Path) -> np.ndarray | None:
+    """RGB uint8 [H, W, 3] of an image file, or None where there is none or it cannot be decoded."""
+    if not path.is_file():
+        return None
+    image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    return None if image is None else np.ascontiguousarray(image[..., ::-1])
+
+
+def depth_range(depths: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Near and far depth that show nearly all of ``depths`` (0 is unknown): percentiles 1 and 99, slightly widened."""
+    seen = np.concatenate([depth[depth > 0].ravel() for depth in depths] or [np.empty(0)])
+    if len(seen) == 0:
+        return 1.0, 2.0
+    near, far = np.percentile(seen, [1, 99])
+    return float(near * 0.97), float(far * 1.03)
+
+
+def colour_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+    """Depth [H, W] as colours, uint8 [H, W, 3]: from red (near) to blue (far), even in 1/depth; black where it is 0."""
+    known = depth > 0
+    inverse = 1 / np.where(known, depth, 1)
+    share = (inverse - 1 / far) / (1 / near - 1 / far)
+    coloured = cv2.applyColorMap(np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    return np.where(known[..., None], coloured[..., ::-1], 0).astype(np.uint8)
+
+
+def colour_error(image: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Mean absolute error of the channels of two images [H, W, 3] in 0..1 as colours, uint8 [H, W, 3].
+
+    Black is none, pale yellow :data:`ERROR_AT_FULL_COLOUR` or more.
+    """
+    error = np.abs(image - target).mean(axis=-1) / ERROR_AT_FULL_COLOUR
+    coloured = cv2.applyColorMap(np.rint(np.clip(error, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return np.ascontiguousarray(coloured[..., ::-1])
