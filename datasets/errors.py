@@ -3,7 +3,14 @@
 from pathlib import Path
 
 
-class SceneError(ValueError):
+class InputError(ValueError):
+    """Something a user gave that cannot be used: the message names it, says what was found, and the mend.
+
+    The command line prints it as one line; every other error there is a bug and keeps its traceback.
+    """
+
+
+class SceneError(InputError):
     """A scene that cannot be used. The message names the file, what was found, and the mend."""
 
     def __init__(self, path: Path | str, found: str, mend: str) -> None:

@@ -18,7 +18,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "fit": Command("recon3d.fitting.fit", "fit", "fit Gaussians to the photos of a scene", own_parser=True),
+    "fit": Command("recon3d.fitting.command", "fit", "fit Gaussians to the photos of a scene", own_parser=True),
     "test": Command("recon3d.evaluate", "test", "compare renders of a fitted run with its test photos"),
     "render": Command("recon3d.novel_views", "render", "pictures, depth and video of a splat along a path"),
     "export": Command("recon3d.splats.export", "export", "write a splat as PLY, SPZ, .splat or safetensors"),
@@ -43,7 +43,7 @@ def help_text() -> str:
             "recon3d COMMAND --help   lists the options of a command",
             "",
             "examples:",
-            "  recon3d fit --config configs/recon3d/llff_3view.yaml --data.root SCENE --run RUN",
+            "  recon3d fit --config configs/recon3d/llff_3view.yaml --data.root SCENE --out RUN",
             "  recon3d test RUN",
         ]
     )
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(version("sparse-vision-3d"))
         return 0
 
-    from datasets.errors import SceneError
+    from datasets.errors import InputError
     from recon3d import command_line
 
     if name not in COMMANDS:
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             function(arguments)
         else:
             command_line.run_function(function, prog, arguments)
-    except (SceneError, OSError) as error:
+    except (InputError, OSError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

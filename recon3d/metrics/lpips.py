@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datasets.errors import InputError
 from recon3d.metrics.images import check_images
 
 SHIFT = (-0.030, -0.088, -0.188)
@@ -30,7 +31,7 @@ SHARED_WEIGHTS = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 Features = list[Tensor]
 
 
-class LpipsWeightsError(ValueError):
+class LpipsWeightsError(InputError):
     """Weights that cannot be used. The message names where they come from, what was found, and the mend."""
 
     def __init__(self, source: Path | str, found: str) -> None:

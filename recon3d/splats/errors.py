@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from datasets.errors import InputError
 
-class SplatError(ValueError):
+
+class SplatError(InputError):
     """A splat file that cannot be read or written. The message names the file, what was found, and the mend."""
 
     def __init__(self, path: Path | str, found: str, mend: str) -> None:
