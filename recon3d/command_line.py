@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
+from datasets.errors import InputError
+
 
 def suggestion(word: str, accepted: Iterable[str]) -> str:
     """``Did you mean 'x'?`` with the closest of ``accepted``, or nothing where none is close."""
@@ -35,6 +37,17 @@ class ErrorsThatHelp(ArgumentParser):
         values = super().parse_path(cfg_path, *args, **kwargs)
         self._reading = None
         return values
+
+    def instantiate(self, *args: Any, **kwargs: Any) -> Any:
+        """As jsonargparse's; a constructor that refuses a value is an error of the command line."""
+        try:
+            return super().instantiate(*args, **kwargs)
+        except InputError:
+            raise
+        except ValueError as error:
+            self.error(str(error), error)
+
+    instantiate_classes = instantiate  # the name by which LightningCLI calls it, which jsonargparse warns about
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print ``message``, what is accepted in its place, and where to read more; exit with 2."""

@@ -23,6 +23,8 @@ class Optimiser:
 
 class Loss:
     def __init__(self, weight: float = 1.0) -> None:
+        if weight < 0:
+            raise ValueError(f"weight is {weight}, expected at least 0")
         self.weight = weight
 
 
@@ -163,6 +165,7 @@ def test_unknown_option_of_a_group(capsys):
         ("losses: [{class_path: HERE.Egdes}]", "Egdes", "Did you mean 'Edges'?"),
         ("views: many", "'views'", "Expected int"),
         ("kind: lff", "'kind'", "'llff', 'blender'"),
+        ("losses: [{class_path: HERE.Loss, init_args: {weight: -1}}]", "weight is -1.0", "expected at least 0"),
         ("optimiser: {rate: fast}", "'optimiser.rate'", "Expected float"),
     ],
 )
