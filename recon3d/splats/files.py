@@ -13,12 +13,10 @@ and the writer convert, taking the scene's as right, down, forward, as Niantic's
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from recon3d.files import replacing
 from recon3d.splats import antimatter, ply, spz, tensors
 from recon3d.splats.errors import SplatError
 from recon3d.splats.splat import Splat, require_drawable
@@ -66,17 +64,6 @@ def load_splat(path: Path | str) -> Splat:
     splat = read(path)
     require_drawable(path, splat, "Export it again, or remove those Gaussians with the program that wrote it.")
     return splat
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to, which takes its place when the block ends and is removed when it raises."""
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _known_suffix(path: Path) -> str:

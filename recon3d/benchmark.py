@@ -1,0 +1,215 @@
+"""The command ``recon3d benchmark``: one configuration, several seeds, mean and spread."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import InputError
+from recon3d.files import replacing
+
+NOTES = {
+    "std": "sample standard deviation over seeds (divided by n - 1); null for a single seed",
+    "seconds": "wall clock of the whole `recon3d fit` process: start of Python, compiling or loading kernels, "
+    "opening the photos, depth prior, fit, previews, writing the splat",
+    "peak_mb": "largest resident memory of the fit's process, in MiB; a GPU's memory is not in it",
+    "gaussians": "Gaussians in the final splat",
+}
+# What other programs call a tidy row of the table: these first, then whatever else the test measured.
+FIRST = ("psnr", "ssim", "lpips_vgg", "lpips_vgg_papers", "seconds", "gaussians", "peak_mb")
+
+
+def benchmark(config: Path, *, root: Path, out: Path, seeds: int = 3, views: int | None = None) -> None:
+    """Fit and test a configuration with seeds 0 to N - 1; write OUT/table.json with mean and spread, and print it.
+
+    Each fit is a process of its own, so that its seconds and peak memory are those of `recon3d fit` from start to end.
+    Seeds that are finished in OUT are kept; one that was interrupted is done again from the start, so that its seconds
+    are true. OUT/seed_N is the run folder of seed N.
+
+    Args:
+        config: YAML file, as for `recon3d fit`.
+        root: Folder of the scene, or "builtin".
+        out: Folder for the runs and table.json; made if it does not exist.
+        seeds: Number of seeds.
+        views: Number of train views, where it is not to be the configuration's.
+    """
+    if seeds < 1:
+        raise InputError(f"--seeds is {seeds}, expected at least 1")
+    if not config.is_file():
+        raise InputError(f"{config}: there is no such configuration. The project's lie in configs/recon3d")
+    about = {
+        "config": config.name,
+        "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
+        "root": str(root if str(root) == "builtin" else root.resolve()),
+        "views": views,
+    }
+    results = [_result(out, seed, about, config, views) for seed in range(seeds)]
+    table = summary(results) | {"about": about, "notes": NOTES, "versions": _versions(), "machine": _machine()}
+    _write_json(out / "table.json", table)
+    print(f"\n{text_table(table)}\n\ntable: {out / 'table.json'}")
+
+
+def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds of every measure, overall and per image.
+
+    Args:
+        results: per seed ``{"seed", "seconds", "peak_mb", "gaussians", "mean": {measure: value}, "images": [...]}``,
+            where images hold "name" and the same measures; a value may be None.
+
+    Returns:
+        ``{"seeds", "mean", "std", "per_seed", "per_image"}``, measures in one order.
+    """
+    rows = [
+        {**result["mean"], **{key: result[key] for key in ("seconds", "gaussians", "peak_mb")}} for result in results
+    ]
+    keys = [*FIRST, *(key for key in rows[0] if key not in FIRST)]
+    rows = [{key: row.get(key) for key in keys} for row in rows]
+    images: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        for image in result["images"]:
+            images.setdefault(image["name"], []).append(image)
+    return {
+        "seeds": [result["seed"] for result in results],
+        "mean": {key: _mean(row[key] for row in rows) for key in keys},
+        "std": {key: _deviation(row[key] for row in rows) for key in keys},
+        "per_seed": [{"seed": result["seed"], **row} for result, row in zip(results, rows, strict=True)],
+        "per_image": {
+            name: {
+                key: {
+                    "mean": _mean(image.get(key) for image in found),
+                    "std": _deviation(image.get(key) for image in found),
+                    "values": [image.get(key) for image in found],
+                }
+                for key in results[0]["mean"]
+            }
+            for name, found in images.items()
+        },
+    }
+
+
+def text_table(table: Mapping[str, Any]) -> str:
+    """The seeds, their mean and their standard deviation as lines of text."""
+    keys = [key for key in table["mean"] if table["mean"][key] is not None]
+    rows = [["seed", *keys]]
+    for row in (*table["per_seed"], {"seed": "mean", **table["mean"]}, {"seed": "std", **table["std"]}):
+        rows.append([str(row["seed"]), *("-" if row[key] is None else _short(key, row[key]) for key in keys)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
+
+
+def _short(key: str, value: float) -> str:
+    if key in ("seconds", "gaussians", "peak_mb"):
+        return f"{value:.1f}" if key == "seconds" else f"{value:.0f}"
+    return f"{value:.2f}" if "psnr" in key else f"{value:.4f}"
+
+
+def _result(out: Path, seed: int, about: Mapping[str, Any], config: Path, views: int | None) -> dict[str, Any]:
+    """Fit and test one seed, or read what an earlier call found."""
+    run, path = out / f"seed_{seed}", out / f"seed_{seed}.json"
+    if path.is_file():
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            old = result["about"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}: is not a result of this command ({error!r}). Delete it") from error
+        if old != about:
+            changed = ", ".join(
+                f"{key} {old.get(key)}, now {about[key]}" for key in about if old.get(key) != about[key]
+            )
+            raise InputError(f"{path}: is a result of something else ({changed}). Give another --out, or delete {out}")
+        print(f"seed {seed}: finished before")
+        return result
+    shutil.rmtree(run, ignore_errors=True)
+    run.parent.mkdir(parents=True, exist_ok=True)
+    print(f"seed {seed}:", flush=True)
+    more = [] if views is None else [f"--data.views={views}"]
+    seconds, peak_mb = measured(
+        _recon3d("fit", "--config", config, f"--data.root={about['root']}", "--out", run, f"--seed={seed}", *more)
+    )
+    measured(_recon3d("test", run))
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    result = {key: metrics[key] for key in ("scene", "train", "gaussians", "mean", "images", "conventions")}
+    result |= {"about": dict(about), "seed": seed, "seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)}
+    _write_json(path, result)
+    return result
+
+
+def measured(command: Sequence[str]) -> tuple[float, float]:
+    """Run ``command`` to its end; its wall clock in seconds and its largest resident memory in MiB.
+
+    Linux counts the memory of the process that starts another as the other's until that one runs its own program: the
+    caller must be small, which is why this module imports nothing heavy.
+
+    Raises:
+        InputError: where the command fails; it has said why.
+    """
+    began = time.perf_counter()
+    process = subprocess.Popen(command)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise InputError(f"exit code {process.returncode} from: {' '.join(command)}")
+    return time.perf_counter() - began, usage.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def _recon3d(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "recon3d", *map(str, arguments)]
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _deviation(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.stdev(known) if len(known) > 1 else None
+
+
+def _write_json(path: Path, value: object) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("sparse-vision-3d", "torch", "numpy", "numba", "lightning", "opencv-python-headless", "gsplat"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+
+
+def _processor() -> str:
+    """The processor's name, which Python itself does not tell on Linux."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
