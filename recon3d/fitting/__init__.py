@@ -1,0 +1,1 @@
+"""Fitting Gaussians to photos: the Lightning module, its data, densification, checkpoints and the command."""

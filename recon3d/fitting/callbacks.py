@@ -1,0 +1,210 @@
+"""What a fit shows while it runs: progress bar, history, TensorBoard, pictures; and what stops it early."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
+
+from datasets.errors import InputError
+from recon3d.fitting.data import Batch, SceneData
+from recon3d.fitting.module import SplatModule
+from recon3d.fitting.run_folder import HISTORY, PREVIEWS, write_text
+from recon3d.pictures import colour_depth, depth_range, draw, save_image, to_bytes
+
+
+class History(Callback):
+    """Records loss and PSNR of the train views, and writes history.json and the loggers' scalars.
+
+    Args:
+        every: steps between two records.
+    """
+
+    def __init__(self, every: int = 10) -> None:
+        if every < 1:
+            raise ValueError(f"history.every is {every}, expected at least 1")
+        self.every = every
+        self.records: list[dict[str, float]] = []
+        self._errors: dict[int, float] = {}
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run so far, its start and earlier sessions of a resumed run included."""
+        return time.perf_counter() - self._started
+
+    def start_clock(self, at: float) -> None:
+        """Count time from ``at`` (of time.perf_counter) on."""
+        self._started = at
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Record this step if it is due (Lightning's hook)."""
+        step = trainer.global_step
+        if step % self.every != 0 and step != 1 and step != trainer.max_steps:
+            return
+        assert isinstance(pl_module, SplatModule)
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss} at step {step}. Lower model.learning_rates, or look for a photo or camera "
+                "that is wrong; the last checkpoint is from before"
+            )
+        self._errors[batch.index] = _squared_error(outputs["colour"][0], batch)
+        mean = sum(self._errors.values()) / len(self._errors)
+        record = {
+            "step": step,
+            "loss": round(loss, 6),
+            "psnr": round(-10 * math.log10(max(mean, 1e-10)), 3),
+            "gaussians": len(pl_module.params["means"]),
+            "seconds": round(self.seconds, 3),
+        }
+        self.records.append(record)
+        scalars = {f"fit/{name}": value for name, value in record.items() if name != "step"}
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write history.json (Lightning's hook)."""
+        self.write(Path(trainer.default_root_dir))
+
+    def write(self, run: Path) -> None:
+        """Write history.json into the run folder."""
+        lines = ",\n".join(json.dumps(record) for record in self.records)
+        write_text(run / HISTORY, f"[\n{lines}\n]\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's hook."""
+        return {"records": list(self.records), "errors": dict(self._errors), "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning's hook."""
+        self.records, self._errors = state_dict["records"], state_dict["errors"]
+        self._started -= state_dict["seconds"]
+
+
+def _squared_error(colour: torch.Tensor, batch: Batch) -> float:
+    """Mean squared error of a render where the photo counts."""
+    error = (colour.clamp(0, 1) - batch.target.image).square_().mean(-1)
+    mask = batch.target.mask
+    return float(error.mean() if mask is None else error[mask].mean() if bool(mask.any()) else error.new_zeros(()))
+
+
+class ProgressBar(Callback):
+    """A bar with the PSNR and the number of Gaussians that History recorded last."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._records: list[dict[str, float]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning's hook."""
+        self._records = next(callback.records for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
+        # Where nobody watches (a log file) a line now and then is enough.
+        interval = 0.1 if sys.stderr.isatty() else 15
+        self._bar = tqdm(
+            total=trainer.max_steps, initial=trainer.global_step, desc="fit", unit="step", mininterval=interval
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning's hook."""
+        assert self._bar is not None
+        if self._records and self._records[-1]["step"] == trainer.global_step:
+            latest = self._records[-1]
+            text = f"PSNR {latest['psnr']:.2f}, {latest['gaussians']} Gaussians"
+            self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning's hook."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Lightning's hook."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Previews(Callback):
+    """Pictures of a train view beside its photo, with depth: previews/step_000100.png.
+
+    Args:
+        steps: when to take the first pictures.
+        every: and then at multiples of this.
+    """
+
+    def __init__(self, steps: tuple[int, ...] = (1, 50, 100), every: int = 250) -> None:
+        if every < 1:
+            raise ValueError(f"previews.every is {every}, expected at least 1")
+        self.steps, self.every = steps, every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning's hook."""
+        step = trainer.global_step
+        if step not in self.steps and step % self.every != 0 and step != trainer.max_steps:
+            return
+        assert isinstance(pl_module, SplatModule)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, SceneData)
+        path = Path(trainer.default_root_dir) / PREVIEWS / f"step_{step:06d}.png"
+        save_image(path, preview(pl_module, data.batch(0, pl_module.device)))
+
+
+def preview(module: SplatModule, batch: Batch) -> np.ndarray:
+    """[H, 3 W, 3] uint8: what ``module`` renders for the view of ``batch``, its photo, and the depth (near is red)."""
+    red, green, blue = module.background.tolist()
+    seen = draw(module.gaussians.detach(), batch.camera, (red, green, blue), module.antialiased)
+    depth = colour_depth(seen.depth, *depth_range([seen.depth]))
+    return np.hstack([to_bytes(seen.colour.cpu().numpy()), to_bytes(batch.target.image.cpu().numpy()), depth])
+
+
+class Stop(Callback):
+    """Ends the fit after the step in hand, with a checkpoint, on Ctrl-C, SIGTERM, or when the time is up.
+
+    A second Ctrl-C ends it at once.
+
+    Args:
+        deadline: moment (of time.perf_counter) after which to stop, or None.
+    """
+
+    def __init__(self, deadline: float | None = None) -> None:
+        self.deadline = deadline
+        self.signal: int | None = None
+        self.out_of_time = False
+
+    def listen(self) -> None:
+        """Take over the signals; only the main thread may."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._heard)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning's hook."""
+        self.out_of_time = self.deadline is not None and time.perf_counter() >= self.deadline
+        if self.signal is not None or self.out_of_time:
+            trainer.should_stop = True

@@ -1,0 +1,7 @@
+"""Adding, moving and removing Gaussians during a fit, after gsplat's strategies and with their calling convention."""
+
+from recon3d.fitting.densification.base import DensificationStrategy
+from recon3d.fitting.densification.default import DefaultStrategy
+from recon3d.fitting.densification.mcmc import MCMCStrategy
+
+__all__ = ["DefaultStrategy", "DensificationStrategy", "MCMCStrategy"]

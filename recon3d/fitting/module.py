@@ -1,0 +1,224 @@
+"""The Lightning module that fits Gaussians to photos."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn import Parameter, ParameterDict
+from torch.optim import Optimizer
+
+from recon3d.fitting.data import Batch, SceneData
+from recon3d.fitting.densification import DensificationStrategy
+from recon3d.fitting.optimisers import LearningRates, make_optimisers
+from recon3d.gaussians import Gaussians
+from recon3d.initialise import Initialiser
+from recon3d.losses import Loss, Photometric
+from recon3d.render import Render, render
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+_HARMONICS = (0, 3, 8, 15)
+
+
+def with_sh_degree(gaussians: Gaussians, degree: int) -> Gaussians:
+    """The same Gaussians storing harmonics up to ``degree``: further ones are zero, superfluous ones dropped."""
+    harmonics = gaussians.shN.new_zeros(len(gaussians), _HARMONICS[degree], 3)
+    shared = min(harmonics.shape[1], gaussians.shN.shape[1])
+    harmonics[:, :shared] = gaussians.shN[:, :shared]
+    return Gaussians.from_parameters(gaussians.parameters() | {"shN": harmonics})
+
+
+class SplatModule(LightningModule):
+    """Gaussians under optimisation.
+
+    Every step is a pure function of the parameters, the optimisers' moments, the seed and the step's number: noise is
+    drawn from the global generator, seeded anew at each step, so that a resumed fit continues bit for bit (on the CPU;
+    gsplat's CUDA kernels add gradients up in no fixed order).
+
+    Args:
+        initialiser: makes the first Gaussians from the train views.
+        losses: terms of the objective, added up; None is the photometric loss alone.
+        densification: adds and removes Gaussians (also gsplat's strategies); None keeps the first ones.
+        learning_rates: of each parameter.
+        sh_degree: highest spherical harmonic, 0 to 3.
+        sh_every: steps after which one more degree is used; 0 uses all from the start.
+        dropout: share of Gaussians that a step leaves out, growing linearly from 0 to this at the last step, while the
+            others' opacity is divided by what remains (Park et al., DropGaussian, 2025).
+        opacity_decay: factor on the opacity of every Gaussian that got a gradient, after each step (after Han et al.,
+            Binocular3DGS, 2024, which decays all).
+        antialiased: render as Mip-Splatting does.
+        seed: seed of the initialiser and of all noise.
+    """
+
+    def __init__(
+        self,
+        initialiser: Initialiser,
+        losses: list[Loss] | None = None,
+        densification: DensificationStrategy | None = None,
+        learning_rates: LearningRates = LearningRates(),  # noqa: B008 (frozen)
+        sh_degree: int = 0,
+        sh_every: int = 1000,
+        dropout: float = 0.0,
+        opacity_decay: float = 1.0,
+        antialiased: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, valid in (
+            ("sh_degree", sh_degree, 0 <= sh_degree <= 3),
+            ("sh_every", sh_every, sh_every >= 0),
+            ("dropout", dropout, 0 <= dropout < 1),
+            ("opacity_decay", opacity_decay, 0 < opacity_decay <= 1),
+            ("seed", seed, seed >= 0),
+        ):
+            if not valid:
+                raise ValueError(f"model.{name} is {value}, out of range")
+        self.automatic_optimization = False
+        self.initialiser = initialiser
+        self.losses = losses if losses is not None else [Photometric()]
+        self.densification = densification
+        self.learning_rates = learning_rates
+        self.sh_degree, self.sh_every = sh_degree, sh_every
+        self.dropout, self.opacity_decay = dropout, opacity_decay
+        self.antialiased = antialiased
+        self.seed = seed
+        self.extent = 1.0
+        self.params = ParameterDict()
+        self.densification_state: dict[str, Any] = {}
+        self.background: Tensor
+        self.register_buffer("background", torch.zeros(3))
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The Gaussians as they are now, attached to the parameters."""
+        return Gaussians.from_parameters(dict(self.params.items()))
+
+    @property
+    def active_sh_degree(self) -> int:
+        """Highest spherical harmonic that the next step uses."""
+        return self.sh_degree if self.sh_every == 0 else min(self.sh_degree, self.global_step // self.sh_every)
+
+    def setup(self, stage: str) -> None:
+        """Make the first Gaussians, unless a checkpoint brings them (Lightning's hook)."""
+        if self.trainer.ckpt_path is not None:
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, SceneData)
+        start = self.initialiser(data.views, self.seed)
+        if len(start.gaussians) == 0:
+            raise ValueError(f"{type(self.initialiser).__name__} gave no Gaussians: there is nothing to fit")
+        first = with_sh_degree(start.gaussians, self.sh_degree).detach()
+        for name, value in first.parameters().items():
+            self.params[name] = Parameter(value.float().contiguous())
+        self.background.copy_(start.background)
+        self.extent = float(start.extent)
+        if self.densification is not None:
+            self.densification_state = self.densification.initialize_state(scene_scale=self.extent)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One Adam per parameter (Lightning's hook)."""
+        return list(make_optimisers(dict(self.params.items()), self.learning_rates, self.extent).values())
+
+    @property
+    def optimisers(self) -> dict[str, Optimizer]:
+        """The raw optimisers by parameter."""
+        return dict(zip(self.params, self.trainer.optimizers, strict=True))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """One step on one view (Lightning's hook); returns the detached loss and colour."""
+        step = self.global_step
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0] >> 1))
+        optimisers = self.optimisers
+        rate = self.learning_rates.of_means(self.extent, (step + 1) / self.trainer.max_steps)
+        optimisers["means"].param_groups[0]["lr"] = rate
+
+        gaussians = self.gaussians
+        rendered = self._render(gaussians, batch, step)
+        loss = sum((term(rendered, batch.target, gaussians) for term in self.losses), rendered.colour.new_zeros(()))
+        info = self._info(rendered)
+        if self.densification is not None:
+            self.densification.step_pre_backward(self.params, optimisers, self.densification_state, step, info)
+        loss.backward()
+        self._update(optimisers)
+        if self.densification is not None:
+            self._densify(optimisers, step, info, rate)
+        return {"loss": loss.detach(), "colour": rendered.colour.detach()}
+
+    def _render(self, gaussians: Gaussians, batch: Batch, step: int) -> Render:
+        factor = None
+        if self.dropout > 0:
+            rate = self.dropout * (step + 1) / self.trainer.max_steps
+            kept = torch.rand(len(gaussians), device=self.device) >= rate
+            factor = kept.float() / (1 - rate)
+        mask = batch.target.mask
+        return render(
+            gaussians,
+            batch.camera,
+            sh_degree=self.active_sh_degree,
+            background=self.background,
+            opacity_factor=factor,
+            mask=None if mask is None else mask[None],
+            antialiased=self.antialiased,
+            absolute_gradients=getattr(self.densification, "absgrad", False),
+        )
+
+    @staticmethod
+    def _info(rendered: Render) -> dict[str, Any]:
+        """What gsplat's strategies read about a render."""
+        cameras, height, width = rendered.alpha.shape
+        return {
+            "means2d": rendered.means2d,
+            "radii": rendered.radii,
+            "width": width,
+            "height": height,
+            "n_cameras": cameras,
+            "gaussian_ids": None,
+        }
+
+    def _update(self, optimisers: dict[str, Optimizer]) -> None:
+        """Step all optimisers; Lightning counts one step per wrapped optimiser, so only one goes through it."""
+        opacities = self.params["opacities"]
+        decays = None if self.opacity_decay == 1 or opacities.grad is None else opacities.grad != 0
+        wrapped = self.optimizers()
+        counted = wrapped[0] if isinstance(wrapped, list) else wrapped
+        counted.step()
+        for optimiser in list(optimisers.values())[1:]:
+            optimiser.step()
+        for param in self.params.values():
+            param.grad = None
+        if decays is not None:
+            with torch.no_grad():
+                decayed = torch.sigmoid(opacities) * self.opacity_decay
+                opacities.copy_(torch.where(decays, torch.logit(decayed, eps=1e-6), opacities))
+
+    def _densify(self, optimisers: dict[str, Optimizer], step: int, info: dict[str, Any], rate: float) -> None:
+        assert self.densification is not None
+        edit = self.densification.step_post_backward
+        # gsplat's DefaultStrategy, unlike its MCMCStrategy and ours, takes no learning rate.
+        more = {"lr": rate} if "lr" in inspect.signature(edit).parameters else {}
+        edit(self.params, optimisers, self.densification_state, step, info, **more)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the parameters alone do not tell (Lightning's hook)."""
+        checkpoint["fit"] = {"extent": self.extent, "densification": dict(self.densification_state)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the stored number of Gaussians and the strategy's state (Lightning's hook)."""
+        prefix = "params."
+        for name, value in checkpoint["state_dict"].items():
+            if name.startswith(prefix):
+                self.params[name.removeprefix(prefix)] = Parameter(torch.empty_like(value))
+        self.extent = checkpoint["fit"]["extent"]
+        self.densification_state = checkpoint["fit"]["densification"]
+
+    def on_fit_start(self) -> None:
+        """Bring the strategy's state to the device of the parameters (Lightning's hook)."""
+        for key, value in self.densification_state.items():
+            if isinstance(value, Tensor):
+                self.densification_state[key] = value.to(self.device)

@@ -1,0 +1,86 @@
+"""The folder that a fit writes: what lies where, and when an old one may be overwritten."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datasets.errors import InputError
+from recon3d.files import replacing
+
+CONFIG, HISTORY, SPLAT = "config.yaml", "history.json", "splat.safetensors"
+CHECKPOINTS, LOGS, PREVIEWS = "checkpoints", "logs", "previews"
+
+# What a fit and what is made from it leave in a run folder, so that a new fit does not mix with the results of an old.
+_MADE = (
+    *(CONFIG, HISTORY, SPLAT, CHECKPOINTS, LOGS, PREVIEWS),
+    *("metrics.json", "renders", "video.mp4", "report.html"),
+)
+# Options that say where and how long to run, not what to compute.
+_INCIDENTAL = ("out", "resume", "overwrite", "time_limit", "checkpoint", "previews", "history")
+
+
+def last_checkpoint(run: Path) -> Path:
+    """Where the newest checkpoint of a run folder lies."""
+    return run / CHECKPOINTS / "last.ckpt"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def prepare(run: Path, config: str, *, resume: bool, overwrite: bool) -> Path | None:
+    """Make ``run`` ready for a fit of ``config`` (YAML) and write config.yaml there.
+
+    Args:
+        run: the folder; made where it does not exist.
+        config: the full configuration.
+        resume: continue from the folder's last checkpoint, if there is one.
+        overwrite: delete what an earlier run left there, whatever its configuration was.
+
+    Returns:
+        The checkpoint to continue from, or None to begin at the beginning.
+
+    Raises:
+        InputError: where the folder holds something else, or a run of another configuration.
+    """
+    old = run / CONFIG
+    if run.is_dir() and any(run.iterdir()) and not old.is_file():
+        raise InputError(f"{run}: not empty, and not the folder of a run (no {CONFIG}). Choose another --out")
+    if old.is_file() and not overwrite:
+        changed = differences(yaml.safe_load(old.read_text(encoding="utf-8")), yaml.safe_load(config))
+        if changed:
+            raise InputError(
+                f"{run}: holds a run with another configuration ({'; '.join(changed)}). "
+                "Choose another --out, or give --overwrite to delete that run"
+            )
+    checkpoint = last_checkpoint(run)
+    if resume and not overwrite and checkpoint.is_file():
+        for leftover in checkpoint.parent.glob(".*"):  # of a write that was killed
+            leftover.unlink()
+    else:
+        for name in _MADE:
+            path = run / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    write_text(old, config)
+    return checkpoint if checkpoint.is_file() else None
+
+
+def differences(old: Any, new: Any) -> list[str]:
+    """``key: old -> new`` of what would change the result, at most four."""
+    before, after = _flat(old), _flat(new)
+    keys = [key for key in sorted(before.keys() | after.keys()) if key.partition(".")[0] not in _INCIDENTAL]
+    changed = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+    return changed if len(changed) <= 4 else [*changed[:4], f"and {len(changed) - 4} more"]
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    children = {k: v for name, value in items for k, v in _flat(value, f"{prefix}{name}.").items()}
+    return children or {prefix.rstrip("."): tree}

@@ -1,0 +1,47 @@
+"""Structural similarity (Wang et al., Image Quality Assessment, 2004) and the photometric loss built on it.
+
+The window is 11x11, Gaussian with sigma 1.5; borders are padded with zeros; the data range is 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+WINDOW, SIGMA = 11, 1.5
+C1, C2 = 0.01**2, 0.03**2
+
+
+def _blur(planes: Tensor) -> Tensor:
+    """Gaussian window over [B, 1, H, W], zero padded."""
+    offsets = torch.arange(WINDOW, dtype=planes.dtype, device=planes.device) - WINDOW // 2
+    weights = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
+    weights = weights / weights.sum()
+    rows = conv2d(planes, weights.view(1, 1, 1, -1), padding=(0, WINDOW // 2))
+    return conv2d(rows, weights.view(1, 1, -1, 1), padding=(WINDOW // 2, 0))
+
+
+def ssim(image: Tensor, target: Tensor) -> Tensor:
+    """Mean structural similarity of two [H, W, 3] images in 0..1, with gradients; a scalar.
+
+    Raises:
+        ValueError: where the shapes disagree.
+    """
+    if image.shape != target.shape or image.ndim != 3:
+        raise ValueError(f"image {tuple(image.shape)} and target {tuple(target.shape)} must both be [H, W, 3]")
+    x, y = (planes.permute(2, 0, 1)[:, None] for planes in (image, target))
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = _blur(torch.cat([x, y, x * x, y * y, x * y])).chunk(5)
+    variances = (mean_xx - mean_x * mean_x) + (mean_yy - mean_y * mean_y)
+    covariance = mean_xy - mean_x * mean_y
+    structure = (2 * covariance + C2) / (variances + C2)
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x * mean_x + mean_y * mean_y + C1)
+    return (luminance * structure).mean()
+
+
+def l1_ssim(image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
+    """``(1 - w) * mean |image - target| + w * (1 - ssim)`` of [H, W, 3] images, a scalar with gradients."""
+    loss = (1 - ssim_weight) * (image - target).abs().mean()
+    if ssim_weight == 0:
+        return loss
+    return loss + ssim_weight * (1 - ssim(image, target))
