@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from datasets.errors import SceneError
 from datasets.scenes import splits
 from datasets.scenes.cameras_json import read_cameras_json
-from datasets.scenes.capture import Capture, scene_from
+from datasets.scenes.capture import Capture, half_up, scene_from
 from datasets.scenes.colmap import find_model
 from datasets.scenes.llff import read_llff
 from datasets.scenes.splits import Split, SplitName
@@ -72,6 +72,8 @@ def open_scene(
     if downscale < 1:
         raise ValueError(f"downscale is {downscale}: give 1, 2, 4 ... for full, half, quarter size")
     root = Path(root)
+    if kind == "builtin" or (kind is None and root == Path("builtin")):
+        return _open_builtin(split, views, train, test, downscale)
     if not root.is_dir():
         raise SceneError(root, "there is no such folder", "Give the folder that holds the scene")
     capture = READERS[kind or recognise(root)](root, downscale)
@@ -86,6 +88,19 @@ def open_scene(
         raise
     except ValueError as error:
         raise SceneError(capture.source, str(error), "Choose another split or number of views") from error
+
+
+def _open_builtin(
+    split: SplitName | None, views: int | None, train: Sequence[int] | None, test: Sequence[int] | None, downscale: int
+) -> Scene:
+    from datasets.scenes import builtin  # brings Open3D
+
+    if split is not None:
+        raise ValueError(f"the built-in scene has its own split, not {split!r}: leave it out, or give indices")
+    size = (half_up(builtin.SIZE[0] / downscale), half_up(builtin.SIZE[1] / downscale))
+    if train is not None and test is not None:
+        return builtin.generate(size).with_split(train, test)
+    return builtin.generate(size, views=views)
 
 
 def recognise(root: Path) -> Kind:
