@@ -30,8 +30,8 @@ from tests.recon3d.rasteriser.scenes import forward, random_cameras, random_gaus
         ({"sh_degree": 2}, "degree"),
         ({"sh_degree": -1}, "degree"),
         ({"backend": "cuda"}, "backend"),
-        ({"near": 2.0, "far": 1.0}, "near"),
-        ({"near": 0.0}, "near"),
+        ({"background": torch.zeros(3, dtype=torch.float64)}, "background"),
+        ({"opacity_factor": torch.ones(10, dtype=torch.float16)}, "opacity_factor"),
         ({"background": torch.zeros(3, dtype=torch.int64)}, "background"),
         ({"features": torch.zeros(10, 2, dtype=torch.int64)}, "features"),
         ({"background": torch.zeros(3, device="meta")}, "background"),
@@ -46,7 +46,8 @@ def test_options_that_do_not_fit(options: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize("name", ["means", "scales", "quats", "opacities", "sh0", "shN"])
 def test_gaussians_that_are_not_float_or_elsewhere(name: str) -> None:
     gaussians = random_gaussians(10)
-    for value in (getattr(gaussians, name).long(), getattr(gaussians, name).to("meta")):
+    values = getattr(gaussians, name)
+    for value in (values.long(), values.double(), values.half(), values.to("meta")):
         with pytest.raises(ValueError, match=name):
             render(replace(gaussians, **{name: value}), random_cameras(1))
 
@@ -65,18 +66,22 @@ def test_no_camera() -> None:
         render(random_gaussians(5), random_cameras(2)[:0])
 
 
-def test_doubles_render_as_singles_and_get_gradients_in_double() -> None:
-    gaussians, cameras = random_gaussians(30, 1), random_cameras(1)
-    single = forward(render, gaussians, cameras, background=torch.tensor([0.1, 0.2, 0.3])).backward()
-    double = forward(
-        render, gaussians, cameras, dtype=torch.float64, background=torch.tensor([0.1, 0.2, 0.3])
-    ).backward()
-    for name, image in single.images().items():
-        assert double.images()[name].dtype == torch.float32
-        assert torch.equal(double.images()[name], image), name
-    for name in ("means", "scales", "quats", "opacities", "sh0", "shN", "world_to_camera", "background"):
-        assert double.gradients[name].dtype == torch.float64
-        torch.testing.assert_close(double.gradients[name].float(), single.gradients[name], atol=1e-6, rtol=1e-5)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_cameras_that_are_not_numbers(value: float) -> None:
+    for name in ("world_to_camera", "intrinsics"):
+        cameras = random_cameras(2)
+        getattr(cameras, name)[1, 0, 0] = value
+        with pytest.raises(ValueError, match="camera"):
+            render(random_gaussians(5), cameras)
+
+
+def test_planes_that_leave_nothing_or_reach_the_camera() -> None:
+    gaussians, cameras = random_gaussians(30), random_cameras(1)
+    gaussians.means[:5] = cameras.centres[0]
+    assert (render(gaussians, cameras, near=2.0, far=1.0).alpha == 0).all()
+    result = forward(render, gaussians, cameras, near=0.0).backward()
+    for name, each in {**result.images(), **result.gradients}.items():
+        assert torch.isfinite(each).all(), name
 
 
 def test_tensors_that_are_not_contiguous() -> None:

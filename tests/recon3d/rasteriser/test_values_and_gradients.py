@@ -107,6 +107,13 @@ def test_absolute_screen_gradients(options: dict) -> None:
     assert got.gradients["absgrad"].shape == (2, 70, 2)
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 15, 16, 17, 31, 33])
+def test_fewer_gaussians_than_a_vector_has_lanes(count: int) -> None:
+    gaussians = random_gaussians(count, 2, 80 + count, size=(0.1, 0.3), logit=1.0)
+    options = {"features": uniform(count, 5), "opacity_factor": uniform(count), "absolute_gradients": True}
+    assert_matches_oracle(gaussians, random_cameras(2, seed=count), **options)
+
+
 def test_screen_gradients_need_no_absolute_ones() -> None:
     shown = render(random_gaussians(10), random_cameras(1))
     assert not hasattr(shown.means2d, "absgrad")
