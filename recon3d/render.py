@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
-from datasets.types import Cameras
+from datasets.types import Cameras, expect_shape
 from recon3d.gaussians import Gaussians
 
 Backend = Literal["cpu", "gsplat"]
@@ -76,13 +77,75 @@ def render(
         ValueError: for shapes or devices that disagree, an unknown backend, or tensors the backend cannot take.
         ImportError: where the backend's package is not installed, naming the extra that brings it.
     """
-    from recon3d.rasteriser._interim import render_interim
+    chosen = _chosen_backend(backend, gaussians.means)
+    background = _check(gaussians, cameras, background, features, opacity_factor, mask)
+    if sh_degree is None:
+        sh_degree = gaussians.sh_degree
+    elif not 0 <= sh_degree <= gaussians.sh_degree:
+        raise ValueError(f"sh_degree is {sh_degree}, but the Gaussians store degree {gaussians.sh_degree}")
+    options: dict[str, Any] = {
+        "sh_degree": sh_degree,
+        "background": background,
+        "features": features,
+        "opacity_factor": opacity_factor,
+        "mask": mask,
+        "antialiased": antialiased,
+        "absolute_gradients": absolute_gradients,
+        "near": near,
+        "far": far,
+    }
+    if chosen == "cpu":
+        from recon3d.rasteriser.cpu import render_cpu
 
-    return render_interim(
-        gaussians,
-        cameras,
-        sh_degree=sh_degree,
-        background=background,
-        opacity_factor=opacity_factor,
-        antialiased=antialiased,
-    )
+        return Render(*render_cpu(gaussians, cameras, **options))
+    from recon3d.rasteriser.gsplat_backend import render_gsplat
+
+    return Render(*render_gsplat(gaussians, cameras, **options))
+
+
+def _chosen_backend(backend: str | None, means: Tensor) -> str:
+    if backend is None:
+        return "cpu" if means.device.type == "cpu" else "gsplat"
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend is {backend!r}, expected one of {', '.join(get_args(Backend))}, or None")
+    wanted = "cpu" if backend == "cpu" else "cuda"
+    if means.device.type != wanted:
+        raise ValueError(f"backend {backend!r} works on {wanted} tensors, but the Gaussians are on {means.device}")
+    return backend
+
+
+def _check(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: Tensor | None,
+    features: Tensor | None,
+    opacity_factor: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor:
+    """Raise ValueError for what no backend can take; returns the background as [C, 3]."""
+    count, views, device = len(gaussians), len(cameras), gaussians.means.device
+    width, height = cameras.size
+    tensors = {**gaussians.parameters(), "world_to_camera": cameras.world_to_camera, "intrinsics": cameras.intrinsics}
+    if background is None:
+        background = torch.zeros(3, device=device)
+    if background.ndim == 1:
+        expect_shape("background", background, (3,))
+        background = background.expand(views, 3)
+    expect_shape("background", background, (views, 3))
+    tensors["background"] = background
+    if features is not None:
+        expect_shape("features", features, (count, None))
+        tensors["features"] = features
+    if opacity_factor is not None:
+        expect_shape("opacity_factor", opacity_factor, (count,))
+        tensors["opacity_factor"] = opacity_factor
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or tensor.device != device:
+            raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}, expected torch.float32 on {device}")
+    if mask is not None:
+        expect_shape("mask", mask, (views, height, width))
+        if mask.dtype != torch.bool or mask.device != device:
+            raise ValueError(f"mask is {mask.dtype} on {mask.device}, expected torch.bool on {device}")
+    if not bool(torch.isfinite(cameras.world_to_camera).all() & torch.isfinite(cameras.intrinsics).all()):
+        raise ValueError("a camera's pose or intrinsics hold NaN or infinity")
+    return background

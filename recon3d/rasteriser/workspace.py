@@ -1,0 +1,46 @@
+"""Scratch memory that outlives a call: fresh pages cost more than the arithmetic done in them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import numpy as np
+
+_CACHE_LINE = 64
+_KEPT = 4  # workspaces; one is in use per forward pass whose graph is alive
+
+
+class Workspace:
+    """Named arrays that grow and are reused; their contents are whatever was there."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, np.ndarray] = {}
+
+    def take(self, name: str, shape: int | tuple[int, ...], dtype: type) -> np.ndarray:
+        """An uninitialised array that starts at a cache line, valid until the next call with the same name."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size + _CACHE_LINE:
+            buffer = np.empty(size + size // 4 + _CACHE_LINE, np.uint8)
+            self._buffers[name] = buffer
+        start = -buffer.ctypes.data % _CACHE_LINE
+        return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+_free: list[Workspace] = []
+_lock = threading.Lock()
+
+
+def _give_back(workspace: Workspace) -> None:
+    with _lock:
+        if len(_free) < _KEPT:
+            _free.append(workspace)
+
+
+def borrow(owner: object) -> Workspace:
+    """A workspace that nobody else uses while ``owner`` lives."""
+    with _lock:
+        workspace = _free.pop() if _free else Workspace()
+    weakref.finalize(owner, _give_back, workspace)
+    return workspace
