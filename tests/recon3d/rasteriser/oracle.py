@@ -69,12 +69,12 @@ def render_with_margins(
     if absolute_gradients:
         means2d.absgrad = torch.zeros_like(means2d)
 
-    inputs = {**gaussians.parameters(), "extra": extra, "factor": factor}
+    inputs = {**gaussians.parameters(), "factor": factor}
     finite = torch.stack(
         [torch.isfinite(value.reshape(count, value[0].numel() if count else 0)).all(1) for value in inputs.values()]
     ).all(0)
     finite &= gaussians.quats.detach().norm(dim=1) > 0
-    inputs = {name: value.double() for name, value in inputs.items()}
+    inputs = {name: value.double() for name, value in [*inputs.items(), ("extra", extra)]}
 
     images, radii, margins = [], [], []
     for camera in range(len(cameras)):

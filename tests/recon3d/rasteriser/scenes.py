@@ -68,12 +68,16 @@ class Result:
         names = ("colour", "alpha", "depth_sum", "features")
         return {name: getattr(self.render, name) for name in names if getattr(self.render, name) is not None}
 
-    def backward(self, where: Tensor | None = None, *, retain_graph: bool = False) -> Result:
-        """Fill ``gradients``; cotangents are 0 outside ``where`` [C, H, W] bool."""
+    def backward(
+        self, where: Tensor | None = None, *, without: tuple[str, ...] = (), retain_graph: bool = False
+    ) -> Result:
+        """Fill ``gradients``; cotangents are 0 outside ``where`` [C, H, W] bool and for the images named."""
         loss = torch.zeros((), dtype=torch.float64)
         generator = torch.Generator().manual_seed(7)
-        for image in self.images().values():
+        for name, image in self.images().items():
             weight = torch.randn(image.shape, generator=generator)
+            if name in without:
+                continue
             if where is not None:
                 weight = weight * (where if weight.ndim == where.ndim else where[..., None])
             loss = loss + (image.cpu().double() * weight).sum()
@@ -148,6 +152,7 @@ def assert_matches_oracle(
     images: float = 2e-5,
     gradients: float = 3e-4,
     decided: float = 1e-4,
+    without: tuple[str, ...] = (),
     **options: object,
 ) -> tuple[Result, Result]:
     """Compare images, gradients and radii of ``renderer`` with the oracle's; both results are returned.
@@ -159,6 +164,7 @@ def assert_matches_oracle(
     Args:
         images: tolerance of colour, alpha and features, and of depth_sum relative to the largest.
         gradients: relative tolerance of gradients, see :func:`assert_close`.
+        without: images that have no part in the gradients.
     """
     want, margins = forward_oracle(gaussians, cameras, **options)
     where = margins.decided(decided, 10 * decided)
@@ -166,8 +172,8 @@ def assert_matches_oracle(
         f"only {where.double().mean():.1%} of the pixels are decided: choose another scene"
     )
     assert margins.order.min() > 2e-7, "two Gaussians are too close in depth to be sorted alike: choose another scene"
-    want.backward(where)
-    got = forward(renderer, gaussians, cameras, device=device, **options).backward(where)
+    want.backward(where, without=without)
+    got = forward(renderer, gaussians, cameras, device=device, **options).backward(where, without=without)
     assert set(got.images()) == set(want.images())
     for name, expected in want.images().items():
         found = got.images()[name].detach().cpu().double()
@@ -194,7 +200,7 @@ def assert_radii_agree(got: Tensor, want: Tensor) -> None:
     assert got.dtype == torch.int32
     assert (got >= 0).all()
     both = (got > 0).all(-1) & (want > 0).all(-1)
-    assert ((got - want).abs()[both] <= 1 + want[both] * 1e-4).all()
+    assert ((got - want).abs()[both] <= 1 + want[both] * 1e-3).all()
     assert ((got > 0).all(-1) | (got == 0).all(-1)).all(), "a radius of 0 in one direction only"
 
 
