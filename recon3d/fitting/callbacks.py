@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -191,11 +192,22 @@ class Stop(Callback):
         self.deadline = deadline
         self.signal: int | None = None
         self.out_of_time = False
+        self._handlers: dict[int, Any] = {}
 
-    def listen(self) -> None:
-        """Take over the signals; only the main thread may."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._heard)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals, which only the main thread may (Lightning's hook)."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._heard)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back (Lightning's hook)."""
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back (Lightning's hook)."""
+        self.on_train_end(trainer, pl_module)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         self.signal = number

@@ -41,7 +41,8 @@ class AtomicCheckpointIO(CheckpointIO):
         try:
             checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            raise SceneError(path, f"cannot be read as a checkpoint ({str(error).splitlines()[0]})", mend) from error
+            reason = (str(error).splitlines() or ["it is empty"])[0]
+            raise SceneError(path, f"cannot be read as a checkpoint ({reason})", mend) from error
         missing = {"state_dict", "optimizer_states", "loops", "fit"} - set(checkpoint)
         if missing:
             raise SceneError(path, f"lacks {', '.join(sorted(missing))}", mend)

@@ -14,6 +14,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from datasets.errors import InputError
 from recon3d.command_line import ErrorsThatHelp
 from recon3d.fitting import run_folder
 from recon3d.fitting.callbacks import History, Previews, ProgressBar, Stop
@@ -123,13 +124,16 @@ def fit(argv: Sequence[str]) -> None:
 
 def _fit(cli: FitCLI, config: Namespace, began: float) -> None:
     run: Path = config.out
+    if cli.trainer.max_steps < 1:
+        raise InputError(f"trainer.max_steps is {cli.trainer.max_steps}, expected at least 1")
     if config.time_limit is not None:
         cli.stop.deadline = began + config.time_limit
     _ = cli.datamodule.views  # a scene that cannot be used must not touch an earlier run
     checkpoint = run_folder.prepare(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
     history: History = cli.config_init.history
     history.start_clock(began)
-    cli.stop.listen()
+    if checkpoint is None:
+        cli.model.begin(cli.datamodule.views)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
 
     step, steps = cli.trainer.global_step, cli.trainer.max_steps

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter, ParameterDict
 from torch.optim import Optimizer
 
+from datasets.errors import InputError
 from recon3d.fitting.data import Batch, SceneData
 from recon3d.fitting.densification import DensificationStrategy
 from recon3d.fitting.optimisers import LearningRates, make_optimisers
@@ -19,6 +20,7 @@ from recon3d.gaussians import Gaussians
 from recon3d.initialise import Initialiser
 from recon3d.losses import Loss, Photometric
 from recon3d.render import Render, render
+from recon3d.views import TrainingViews
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -105,14 +107,21 @@ class SplatModule(LightningModule):
         return self.sh_degree if self.sh_every == 0 else min(self.sh_degree, self.global_step // self.sh_every)
 
     def setup(self, stage: str) -> None:
-        """Make the first Gaussians, unless a checkpoint brings them (Lightning's hook)."""
-        if self.trainer.ckpt_path is not None:
-            return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, SceneData)
-        start = self.initialiser(data.views, self.seed)
+        """Make the first Gaussians if nobody did and no checkpoint brings them (Lightning's hook)."""
+        if not self.params and self.trainer.ckpt_path is None:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            assert isinstance(data, SceneData)
+            self.begin(data.views)
+
+    def begin(self, views: TrainingViews) -> None:
+        """Make the first Gaussians.
+
+        Raises:
+            InputError: where the initialiser finds none.
+        """
+        start = self.initialiser(views, self.seed)
         if len(start.gaussians) == 0:
-            raise ValueError(f"{type(self.initialiser).__name__} gave no Gaussians: there is nothing to fit")
+            raise InputError(f"{type(self.initialiser).__name__} gave no Gaussians: there is nothing to fit")
         first = with_sh_degree(start.gaussians, self.sh_degree).detach()
         for name, value in first.parameters().items():
             self.params[name] = Parameter(value.float().contiguous())

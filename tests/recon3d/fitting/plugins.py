@@ -1,0 +1,62 @@
+"""A start and a loss for tests, named by class_path like any plug-in from outside the package."""
+
+import os
+import signal
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon3d.gaussians import Gaussians
+from recon3d.initialise import Initialiser, Start
+from recon3d.losses import Loss, Target
+from recon3d.render import Render
+from recon3d.views import TrainingViews
+
+
+class WallStart(Initialiser):
+    """Grey Gaussians on the plane z = 0, drawn from the seed."""
+
+    def __init__(self, count: int = 150) -> None:
+        self.count = count
+
+    def __call__(self, views: TrainingViews, seed: int) -> Start:
+        draw = torch.Generator().manual_seed(seed)
+        means = torch.rand(self.count, 3, generator=draw) * torch.tensor([3.0, 2.4, 0.2]) - torch.tensor(
+            [1.5, 1.2, 0.1]
+        )
+        gaussians = Gaussians(
+            means=means,
+            scales=torch.full((self.count, 3), -2.0),
+            quats=torch.randn(self.count, 4, generator=draw),
+            opacities=torch.zeros(self.count),
+            sh0=torch.zeros(self.count, 1, 3),
+            shN=torch.zeros(self.count, 0, 3),
+        )
+        return Start(gaussians, torch.tensor([0.2, 0.3, 0.4]), 1.0)
+
+
+class KillSwitch(Loss):
+    """Kills the process without warning, as the environment says: in the n-th step, or within the n-th checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+        save, saves = torch.save, [0]
+
+        def save_half(checkpoint: dict[str, Any], file: Any) -> None:
+            saves[0] += 1
+            if str(saves[0]) != os.environ.get("KILL_IN_CHECKPOINT"):
+                return save(checkpoint, file)
+            file.write(b"PK half a file")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if "KILL_IN_CHECKPOINT" in os.environ:
+            torch.save = save_half
+
+    def value(self, render: Render, target: Target, gaussians: Gaussians) -> Tensor:
+        self.steps += 1
+        if str(self.steps) == os.environ.get("KILL_IN_STEP"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return render.colour.new_zeros(())
