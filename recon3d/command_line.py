@@ -74,7 +74,7 @@ def run_function(function: Callable[..., object], prog: str, arguments: Sequence
     parser = Parser(prog=prog, description=description)
     if "config" not in names:
         parser.add_argument("--config", action=ActionConfigFile, help="YAML file with values for the options.")
-    parser.add_function_arguments(function, as_positional=True)
+    parser.add_function_arguments(function, as_positional=True, as_group=False)
     values = parser.instantiate(parser.parse_args(list(arguments)))
     function(**{name: values[name] for name in names})
 
