@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import torch
 
 from recon3d.splats import load_splat
+
+sys.path.append(str(Path(__file__).parent))  # so that class_path finds plugins.py
 
 WIDTH, HEIGHT, FOCAL = 40, 30, 36.0
 
@@ -42,9 +45,8 @@ def wall(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def arguments(wall: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def arguments(wall: Path) -> Callable[..., list[str]]:
     """Makes the arguments of ``recon3d fit`` into a folder, with further options at the end."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
     def make(out: Path, *more: str) -> list[str]:
         return [
