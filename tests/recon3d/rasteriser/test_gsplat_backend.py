@@ -74,6 +74,10 @@ def test_features_stay_out_of_absolute_gradients(backend: dict[str, Any], channe
     options = {"features": uniform(30, channels), "absolute_gradients": True}
     assert_matches_oracle(gaussians, cameras, without=("features",), **backend, **options)
     assert_matches_oracle(gaussians, cameras, **backend, features=uniform(30, channels))
+    renderer, device = backend["renderer"], backend.get("device", "cpu")
+    every, some = (forward(renderer, gaussians, cameras, device=device, **options) for _ in range(2))
+    absolute = some.backward(without=("features",)).gradients["absgrad"]
+    torch.testing.assert_close(every.backward().gradients["absgrad"], absolute)
 
 
 def test_what_is_not_finite_is_left_out(backend: dict[str, Any]) -> None:
