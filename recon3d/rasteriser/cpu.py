@@ -12,11 +12,11 @@ from datasets.types import Cameras
 from recon3d.gaussians import Gaussians
 from recon3d.rasteriser import pool
 from recon3d.rasteriser.binning import bin_into_tiles
-from recon3d.rasteriser.blend import BLOCK_CORNERS, blend
+from recon3d.rasteriser.blend import TABLE, blend
 from recon3d.rasteriser.blend_backward import blend_backward, blend_backward_absolute
 from recon3d.rasteriser.features import gather_features, paint_features
 from recon3d.rasteriser.geometry import pack_camera
-from recon3d.rasteriser.layout import BLOCKS_PER_TILE, CHUNK, MOMENTS, RECORD, TILE
+from recon3d.rasteriser.layout import BLOCKS, CHUNK, MOMENTS, RECORD, TILE_HEIGHT, TILE_WIDTH
 from recon3d.rasteriser.project import project
 from recon3d.rasteriser.project_backward import POSE, project_backward
 from recon3d.rasteriser.simd import LANES
@@ -52,7 +52,7 @@ class _Pass:
         self.parameters, self.factor, self.camera, self.size, self.settings = parameters, factor, camera, size, settings
         self.take = borrow(self).take
         width, height = size
-        self.across, self.down = -(-width // TILE), -(-height // TILE)
+        self.across, self.down = -(-width // TILE_WIDTH), -(-height // TILE_HEIGHT)
 
     def prepare(self, radii: np.ndarray) -> None:
         """Project, sort and bin; fills ``radii`` [N, 2]."""
@@ -73,39 +73,46 @@ class _Pass:
         self.tile_order = np.argsort(-np.diff(self.starts), kind="stable").astype(np.int32)
         self.pairs = pairs
         tiles = self.across * self.down
-        self.transmittance = take("transmittance", (tiles, BLOCKS_PER_TILE, LANES), np.float32)
-        self.stops = take("stops", (tiles, BLOCKS_PER_TILE, LANES), np.float32)
+        self.transmittance = take("transmittance", (tiles, BLOCKS, LANES), np.float32)
+        self.closed, self.stops = (
+            take("closed", tiles, np.uint64),
+            take("stops", (tiles * BLOCKS + 1, LANES), np.float32),
+        )
 
     def blend(self, records, background, mask, colour, alpha, depth) -> None:
         """Composite three channels and a fourth of ``records`` into images."""
         lists = (self.starts, self.tile_order, self.entries, *self.size, self.across)
-        images = (colour, alpha, depth, self.transmittance, self.stops)
-        pool.run(blend, self.across * self.down, records, *lists, background, mask, BLOCK_CORNERS, *images)
+        images = (colour, alpha, depth, self.transmittance, self.closed, self.stops)
+        pool.run(blend, self.across * self.down, records, *lists, background, mask, TABLE, *images)
 
     def blend_backward(self, name, records, background, v_colour, v_alpha, v_depth) -> np.ndarray:
         """Gradients of the images -> moments [pairs, 16], in the scratch array ``name``."""
         moments = self.take(name, (self.pairs, MOMENTS), np.float32)
         kernel = blend_backward_absolute if self.settings.absolute_gradients else blend_backward
         lists = (self.starts, self.tile_order, self.entries, *self.size, self.across)
-        kept = (background, BLOCK_CORNERS, self.transmittance, self.stops)
+        kept = (background, TABLE, self.transmittance, self.closed, self.stops)
         tiles = self.across * self.down
         pool.run(kernel, tiles, records, *lists, *kept, v_colour, v_alpha, v_depth, moments)
         return moments
 
-    def project_backward(self, moments: np.ndarray, with_pose: bool) -> tuple[list[np.ndarray], np.ndarray]:
-        """Moments -> gradients of the six parameters, the factor, the screen (plain, absolute); and the pose's sums."""
+    def project_backward(
+        self, moments: np.ndarray, v_screen: np.ndarray, v_absolute: np.ndarray, with_pose: bool
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Moments -> gradients of the six parameters and the factor, and the pose's sums; fills the screen's [N, 2]."""
         settings, count = self.settings, len(self.tile_counts)
         chunks = -(-count // CHUNK)
         gradients = [np.empty_like(p) for p in self.parameters]
         v_factor = np.empty_like(self.factor)
-        v_screen = np.empty((count, 2), np.float32)
-        v_absolute = np.empty((count if settings.absolute_gradients else 0, 2), np.float32)
         v_pose = np.empty((chunks if with_pose else 0, POSE), np.float32)
         inputs = (*self.parameters[:4], self.factor, *self.parameters[4:], self.camera)
         kept = (self.records, self.first_slots, self.tile_counts, moments)
         outputs = (*gradients[:4], v_factor, *gradients[4:], v_screen, v_absolute, v_pose)
         pool.run(project_backward, chunks, *inputs, settings.sh_degree, settings.antialiased, *kept, *outputs)
-        return [*gradients, v_factor, v_screen, v_absolute], v_pose.sum(0, dtype=np.float64)
+        return [*gradients, v_factor], v_pose.sum(0, dtype=np.float64)
+
+
+def _empty(*shape: int) -> Tensor:
+    return torch.from_numpy(np.empty(shape, np.float32))
 
 
 def _array(tensor: Tensor | None) -> np.ndarray:
@@ -124,10 +131,10 @@ class _Rasterise(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         width, height = size
         cameras = len(poses)
-        colour = torch.empty(cameras, height, width, 3)
-        alpha, depth = torch.empty(cameras, height, width), torch.empty(cameras, height, width)
-        channels = 0 if features is None else features.shape[1]
-        painted = torch.empty(cameras, height, width, channels)
+        # Tensors are made by numpy: torch's own would wake its threads, which spin for a while beside ours.
+        colour = _empty(cameras, height, width, 3)
+        alpha, depth = _empty(cameras, height, width), _empty(cameras, height, width)
+        painted = _empty(cameras, height, width, 0 if features is None else features.shape[1])
         arrays = [_array(p) for p in parameters]
         factors, backgrounds = _array(factor), _array(background)
         ctx.passes = []
@@ -151,30 +158,28 @@ class _Rasterise(torch.autograd.Function):
     def backward(ctx, v_colour, v_alpha, v_depth, v_painted):
         poses, background, factor, features, means2d, alpha = ctx.saved_tensors
         wants = ctx.needs_input_grad
-        totals: list[Tensor] | None = None
-        v_features = None if features is None else torch.zeros_like(features)
+        totals: list[np.ndarray] = []
+        v_features = None if features is None else np.zeros(features.shape, np.float32)
         v_poses = torch.zeros(len(poses), 4, 4, dtype=torch.float64) if wants[4] else None
-        v_means2d = torch.empty_like(means2d)
-        absolute = torch.empty_like(means2d) if ctx.settings.absolute_gradients else None
+        v_means2d = np.empty(means2d.shape, np.float32)
+        absolute = np.empty(means2d.shape, np.float32) if ctx.settings.absolute_gradients else None
         for c, one in enumerate(ctx.passes):
             width, height = one.size
             v_image = _gradient(v_colour, c, (height, width, 3))
             v_a, v_d = _gradient(v_alpha, c, (height, width)), _gradient(v_depth, c, (height, width))
             moments = one.blend_backward("moments", one.records, background[c].numpy(), v_image, v_a, v_d)
             if v_features is not None and v_painted is not None:
-                gather_features(one, features.numpy(), v_painted[c].numpy(), moments, v_features.numpy())
-            gradients, pose = one.project_backward(moments, with_pose=v_poses is not None)
-            *shared, v_screen, v_absolute = [torch.from_numpy(g) for g in gradients]
-            totals = shared if totals is None else [a.add_(b) for a, b in zip(totals, shared, strict=True)]
-            v_means2d[c] = v_screen
-            if absolute is not None:
-                absolute[c] = v_absolute
+                gather_features(one, features.numpy(), v_painted[c].contiguous().numpy(), moments, v_features)
+            v_absolute = np.empty((0, 2), np.float32) if absolute is None else absolute[c]
+            gradients, pose = one.project_backward(moments, v_means2d[c], v_absolute, with_pose=v_poses is not None)
+            for total, gradient in zip(totals, gradients, strict=False):
+                total += gradient
+            totals = totals or gradients
             if v_poses is not None:
                 _add_pose_gradient(v_poses[c], poses[c].double(), torch.from_numpy(pose))
-        assert totals is not None
-        *v_parameters, v_factor = totals
+        *v_parameters, v_factor = [torch.from_numpy(total) for total in totals]
         if absolute is not None:
-            means2d.absgrad = absolute
+            means2d.absgrad = torch.from_numpy(absolute)
         v_background = None
         if wants[5] and v_colour is not None:
             behind = 1 - alpha if ctx.mask is None else (1 - alpha) * ctx.mask
@@ -184,8 +189,8 @@ class _Rasterise(torch.autograd.Function):
             None if v_poses is None else v_poses.to(poses.dtype),
             v_background,
             v_factor if factor is not None else None,
-            v_features,
-            v_means2d,
+            None if v_features is None else torch.from_numpy(v_features),
+            torch.from_numpy(v_means2d),
             None,
             *v_parameters,
         )
@@ -227,9 +232,10 @@ def render_cpu(
     count = len(gaussians)
     rows = max(count, LANES)
     size = cameras.size
-    means2d = torch.zeros(len(cameras), count, 2, requires_grad=torch.is_grad_enabled())
+    means2d = torch.from_numpy(np.zeros((len(cameras), count, 2), np.float32))
+    means2d.requires_grad_(torch.is_grad_enabled())
     screen = means2d if rows == count else torch.cat([means2d, torch.zeros(len(cameras), rows - count, 2)], 1)
-    radii = torch.empty(len(cameras), rows, 2, dtype=torch.int32)
+    radii = torch.from_numpy(np.empty((len(cameras), rows, 2), np.int32))
     parameters = [
         _padded(gaussians.means, rows),
         _padded(gaussians.scales, rows),

@@ -1,9 +1,10 @@
 """Sizes and record layout that the kernels share. Constants of this file are compiled into the cached kernels."""
 
-TILE = 32  # pixels a side; a tile is one unit of work, and its 64 blocks fit the bits of one integer
+# A tile is one unit of work. Its pixels' state must fit the first-level cache, of which two threads may share one.
+TILE_WIDTH, TILE_HEIGHT = 32, 16
 BLOCK = 4  # pixels a side; a block is one vector
-BLOCKS = TILE // BLOCK  # along a side
-BLOCKS_PER_TILE = BLOCKS * BLOCKS
+BLOCKS_ACROSS, BLOCKS_DOWN = TILE_WIDTH // BLOCK, TILE_HEIGHT // BLOCK
+BLOCKS = BLOCKS_ACROSS * BLOCKS_DOWN  # of a tile: the bits of one integer
 CHUNK = 2048  # Gaussians drawn at a time by one thread
 
 # A projected Gaussian is one cache line of 16 float32. With e = k0 dx + k1 dy and d = k2 dy for the offset (dx, dy) of

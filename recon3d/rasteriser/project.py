@@ -22,7 +22,7 @@ from recon3d.rasteriser.geometry import (
     to_camera,
     to_screen_rows,
 )
-from recon3d.rasteriser.layout import ALPHA_MIN, BLUR, CHUNK, RECORD, TILE
+from recon3d.rasteriser.layout import ALPHA_MIN, BLUR, CHUNK, RECORD, TILE_HEIGHT, TILE_WIDTH
 from recon3d.rasteriser.simd import (
     LANES,
     absolute,
@@ -160,7 +160,13 @@ def project(
                     inverse = 1.0 / sqrt(dx * dx + dy * dy + dz * dz)
                     harmonics = basis(degree, dx * inverse, dy * inverse, dz * inverse)
                     store_all(weights, 0, transpose((*harmonics, zero)))
+                    bits = lane_bits(shown)
                     for lane in range(LANES):
+                        if not bits >> lane & 1:
+                            store(red, 16 * lane, zero)
+                            store(green, 16 * lane, zero)
+                            store(blue, 16 * lane, zero)
+                            continue
                         start = (i + lane) * row
                         r, g, b = deinterleave3(
                             load_lanes(shN, start, first_lanes(used)),
@@ -200,8 +206,8 @@ def project(
                 n = i + lane
                 first_slots[n] = slots
                 if bits >> lane & 1:
-                    across = high_x[lane] // TILE - low_x[lane] // TILE + 1
-                    tiles = across * (high_y[lane] // TILE - low_y[lane] // TILE + 1)
+                    across = high_x[lane] // TILE_WIDTH - low_x[lane] // TILE_WIDTH + 1
+                    tiles = across * (high_y[lane] // TILE_HEIGHT - low_y[lane] // TILE_HEIGHT + 1)
                     tile_counts[n] = tiles
                     visible[chunk * CHUNK + seen] = n
                     seen += 1

@@ -26,8 +26,9 @@ LANES = 16
 # What it makes is called from kernels without the first arguments that its definition has, which type checkers mistake.
 intrinsic: Any = numba.extending.intrinsic
 
-# No nnan and no ninf: comparisons with NaN must stay false, because that is how NaN Gaussians are culled.
-FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
+# No nnan and no ninf: comparisons with NaN must stay false, because that is how NaN Gaussians are culled. No reassoc
+# for vectors: sums are written in the order that gives short chains of fused multiply-adds.
+FAST_MATH = {"contract", "nsz"}
 _FLAGS = tuple(sorted(FAST_MATH))
 
 _F32, _I1, _I32, _I64 = ir.FloatType(), ir.IntType(1), ir.IntType(32), ir.IntType(64)
@@ -148,7 +149,7 @@ def _type_neg(context):
 
 @lower_builtin(operator.neg, _VectorType)
 def _lower_neg(context, builder, signature, args):
-    return builder.fsub(_constant(-0.0), args[0], flags=_FLAGS)
+    return builder.fneg(args[0], flags=_FLAGS)
 
 
 def _mask_operator(symbol, emit):
@@ -174,7 +175,9 @@ def _vector_function(emit, arity):
 
     if arity == 1:
         return intrinsic(lambda typing, a: (f32x16(a), generate))
-    return intrinsic(lambda typing, a, b: (f32x16(a, b), generate))
+    if arity == 2:
+        return intrinsic(lambda typing, a, b: (f32x16(a, b), generate))
+    return intrinsic(lambda typing, a, b, c: (f32x16(a, b, c), generate))
 
 
 def _call(builder, name, result, *args):
@@ -182,13 +185,10 @@ def _call(builder, name, result, *args):
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), list(args))
 
 
-def _reciprocal(builder, x):
+def _rough_reciprocal(builder, x):
     if not _HAS_AVX512:
         return builder.fdiv(_constant(1.0), x, flags=_FLAGS)
-    # 14 bits from the table, 28 from one Newton step: half the cost of a division.
-    rough = _call(builder, "llvm.x86.avx512.rcp14.ps.512", _VF, x, _constant(0.0), ir.Constant(ir.IntType(16), -1))
-    error = builder.fsub(_constant(2.0), builder.fmul(x, rough, flags=("contract",)), flags=("contract",))
-    return builder.fmul(rough, error, flags=("contract",))
+    return _call(builder, "llvm.x86.avx512.rcp14.ps.512", _VF, x, _constant(0.0), ir.Constant(ir.IntType(16), -1))
 
 
 def _choose(predicate):
@@ -196,13 +196,15 @@ def _choose(predicate):
 
 
 broadcast = _vector_function(lambda builder, a: a, 1)
+# a * b + c in one instruction also where a and b are numbers, whose product LLVM would else take out as a scalar.
+fma = _vector_function(lambda builder, a, b, c: _call(builder, "llvm.fmuladd.v16f32", _VF, a, b, c), 3)
 minimum = _vector_function(_choose("<"), 2)  # the second where either is NaN, as the processor's own
 maximum = _vector_function(_choose(">"), 2)
 sqrt = _vector_function(lambda builder, a: _call(builder, "llvm.sqrt.v16f32", _VF, a), 1)
 floor = _vector_function(lambda builder, a: _call(builder, "llvm.floor.v16f32", _VF, a), 1)
 ceil = _vector_function(lambda builder, a: _call(builder, "llvm.ceil.v16f32", _VF, a), 1)
 absolute = _vector_function(lambda builder, a: _call(builder, "llvm.fabs.v16f32", _VF, a), 1)
-reciprocal = _vector_function(_reciprocal, 1)  # to 28 bits of mantissa; 1 / 0 is not infinity
+rough_reciprocal = _vector_function(_rough_reciprocal, 1)  # to 14 bits at least: y (2 - x y) doubles them
 
 
 @intrinsic
@@ -398,6 +400,8 @@ deinterleave3 = _regroup(3, lambda i, k: divmod(3 * i + k, LANES))
 interleave3 = _regroup(3, lambda i, k: divmod(LANES * k + i, 3)[::-1])
 deinterleave4 = _regroup(4, lambda i, k: divmod(4 * i + k, LANES))
 interleave4 = _regroup(4, lambda i, k: divmod(LANES * k + i, 4)[::-1])
+# Lanes 0-3, 4-7, 8-11 and 12-15 of four vectors, as four vectors; its own inverse.
+quarters = _regroup(4, lambda i, k: (i // 4, 4 * k + i % 4))
 # The RGB rows of a 4x4 pixel block, as (first, middle, last) four numbers of each row -> (r, g, b), and back.
 block_channels = _regroup(3, _block_pick)
 block_thirds = _regroup(3, _block_unpick)
