@@ -21,7 +21,9 @@ COMMANDS = {
     "fit": Command("recon3d.fitting.command", "fit", "fit Gaussians to the photos of a scene", own_parser=True),
     "test": Command("recon3d.evaluate", "evaluate_run", "compare renders of a fitted run with its test photos"),
     "render": Command("recon3d.novel_views", "render", "pictures, depth and video of a splat along a path"),
-    "export": Command("recon3d.splats.export", "export", "write a splat as PLY, SPZ, .splat or safetensors"),
+    "export": Command(
+        "recon3d.splats.export", "export", "write a splat as PLY, SPZ, .splat or safetensors", own_parser=True
+    ),
     "benchmark": Command("recon3d.benchmark", "benchmark", "fit and test over several seeds: mean and spread"),
     "demo": Command("recon3d.demo", "demo", "all of it on the built-in scene, in a few minutes"),
 }

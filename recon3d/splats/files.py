@@ -47,8 +47,11 @@ def save_splat(path: Path | str, splat: Splat) -> None:
     write = _WRITERS[_known_suffix(path)]
     require_drawable(path, splat, "Remove those Gaussians before saving.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        write(temporary, splat)
+    try:
+        with replacing(path) as temporary:
+            write(temporary, splat)
+    except SplatError as error:
+        raise SplatError(path, error.found, error.mend) from error  # not the temporary name
 
 
 def load_splat(path: Path | str) -> Splat:

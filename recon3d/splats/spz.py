@@ -77,6 +77,7 @@ def read(path: Path) -> Splat:
     if size > _LARGE and size > _LARGEST_RATIO * len(packed):
         raise SplatError(path, f"claims {count} Gaussians, {size} bytes, in a file of {len(packed)}", _DAMAGED)
     data = np.frombuffer(_inflate(path, unpacker, unpacker.unconsumed_tail, size), np.uint8)
+    _check_end(path, unpacker)
     ends = np.cumsum([0, *(count * width for width in widths)])
     positions, opacities, colours, scales, rotations, higher = (
         data[a:b].reshape(count, width) for a, b, width in zip(ends[:-1], ends[1:], widths, strict=True)
@@ -117,6 +118,16 @@ def _inflate(path: Path, unpacker: zlib._Decompress, packed: bytes, size: int) -
     return b"".join(parts)
 
 
+def _check_end(path: Path, unpacker: zlib._Decompress) -> None:
+    """Go on to the checksum at the end of the stream, over extensions if they are not large."""
+    try:
+        unpacker.decompress(unpacker.unconsumed_tail, 1 << 20)
+    except zlib.error as error:
+        raise SplatError(path, f"its checksum does not fit ({error})", _DAMAGED) from error
+    if not unpacker.eof and not unpacker.unconsumed_tail:
+        raise SplatError(path, "the end of its gzip stream is missing", _DAMAGED)
+
+
 def _fractional_bits(path: Path, means: np.ndarray, log_scales: np.ndarray) -> int:
     reach = float(np.abs(means).max(initial=0))
     if reach > (1 << 23) - 1:
@@ -125,12 +136,7 @@ def _fractional_bits(path: Path, means: np.ndarray, log_scales: np.ndarray) -> i
     while reach * 2**bits > (1 << 23) - 1:
         bits -= 1
     if len(means) and 2.0**-bits > np.exp(np.median(log_scales)):
-        _LOG.warning(
-            "%s: positions reach %g units, so SPZ rounds them to %g, coarser than Gaussians are large",
-            path,
-            reach,
-            2.0**-bits,
-        )
+        _LOG.warning("SPZ rounds positions that reach %g units to %g, more than Gaussians are large", reach, 2.0**-bits)
     return bits
 
 
