@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
 
 
+def _band(size: int, like: Tensor) -> Tensor:
+    """[size, size] matrix that blurs a vector, zero padded: on a CPU much faster than a convolution of one channel."""
+    places = torch.arange(size, dtype=like.dtype, device=like.device)
+    apart = places[:, None] - places
+    weights = torch.exp(-0.5 * (apart / SIGMA) ** 2) * (apart.abs() <= WINDOW // 2)
+    one = torch.arange(-(WINDOW // 2), WINDOW // 2 + 1, dtype=like.dtype, device=like.device)
+    return weights / torch.exp(-0.5 * (one / SIGMA) ** 2).sum()
+
+
 def _blur(planes: Tensor) -> Tensor:
-    """Gaussian window over [B, 1, H, W], zero padded."""
-    offsets = torch.arange(WINDOW, dtype=planes.dtype, device=planes.device) - WINDOW // 2
-    weights = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
-    weights = weights / weights.sum()
-    rows = conv2d(planes, weights.view(1, 1, 1, -1), padding=(0, WINDOW // 2))
-    return conv2d(rows, weights.view(1, 1, -1, 1), padding=(WINDOW // 2, 0))
+    """Gaussian window over [B, H, W], zero padded."""
+    height, width = planes.shape[1:]
+    return _band(height, planes) @ (planes @ _band(width, planes))
 
 
 def ssim(image: Tensor, target: Tensor) -> Tensor:
@@ -30,7 +35,7 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
     """
     if image.shape != target.shape or image.ndim != 3:
         raise ValueError(f"image {tuple(image.shape)} and target {tuple(target.shape)} must both be [H, W, 3]")
-    x, y = (planes.permute(2, 0, 1)[:, None] for planes in (image, target))
+    x, y = (planes.permute(2, 0, 1) for planes in (image, target))
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = _blur(torch.cat([x, y, x * x, y * y, x * y])).chunk(5)
     variances = (mean_xx - mean_x * mean_x) + (mean_yy - mean_y * mean_y)
     covariance = mean_xy - mean_x * mean_y
