@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,14 +15,16 @@ from scipy.spatial import cKDTree
 
 from datasets.errors import SceneError
 from datasets.scenes import images
-from datasets.scenes.distortion import Distortion, undistortion
+from datasets.scenes.distortion import Distortion, pinhole_focal, undistortion
 from datasets.scenes.files import inside
 from datasets.types import Cameras, Photo, Points, Scene, View
 
 RIGID_TOLERANCE = 1e-3  # text files round rotations; within this they are brought back to the nearest one
 FAR_FROM_ORIGIN = 1e3  # in units of the cameras' extent, where float32 positions would lose the detail
-LARGEST_SIDE = 65535
+LARGEST = 1e18  # of any number: its square still is one in float32
+LARGEST_SIDE, LARGEST_AREA = 32766, 1 << 27  # of a photo, in pixels: what OpenCV can resample
 COINCIDENT = 1e-6  # in the same units
+LEAST_OF_A_PHOTO = 0.5  # that undistortion may leave
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,14 @@ class Capture:
         source: the file that holds the poses, which messages name.
         frames: in the order that splits count.
         points: sparse points, or None.
-        seen: [P, V] bool, which frames saw each point, or None where the source does not tell.
+        seen: [V, P] bool, which points each frame saw, or None where the source does not tell.
     """
 
     root: Path
     source: Path
     frames: tuple[Frame, ...]
     points: Points | None = None
-    seen: np.ndarray | None = field(default=None)
+    seen: np.ndarray | None = None
 
 
 def half_up(value: float) -> int:
@@ -126,8 +128,12 @@ def scene_from(
         SceneError: naming the file, what was found, and the mend.
     """
     frames = capture.frames
+    names = set()
     for frame in frames:
         _check_frame(capture.source, frame)
+        if frame.path in names:
+            raise SceneError(capture.source, f"{frame.path.name} is listed twice", "List each photo once")
+        names.add(frame.path)
     poses = np.stack([_rigid(capture.source, frame) for frame in frames])
     centres = -np.einsum("vji,vj->vi", poses[:, :3, :3], poses[:, :3, 3])
     extent = _check_apart(capture.source, frames, centres)
@@ -180,6 +186,12 @@ def load_view(frame: Frame, size: tuple[int, int], background: tuple[float, floa
         images.expect_size(frame.depth, depth, frame.size)
     if frame.distortion is not None:
         lens = undistortion(frame.focal, frame.centre, frame.size, frame.distortion)
+        if lens.mask is not None and lens.mask.mean() < LEAST_OF_A_PHOTO:
+            raise SceneError(
+                frame.path,
+                f"of this photo its lens leaves {lens.mask.mean():.0%}: {frame.distortion}",
+                "Correct the distortion coefficients or the principal point",
+            )
         image = lens.image(image)
         depth = None if depth is None else lens.nearest(depth)
         mask = lens.mask if mask is None else lens.nearest(mask.astype(np.uint8)) != 0
@@ -194,8 +206,7 @@ def _pinhole(frame: Frame) -> tuple[tuple[float, float], tuple[float, float], tu
     """Focal lengths, principal point and size of the view that :func:`load_view` gives."""
     focal, centre = frame.focal, frame.centre
     if frame.distortion is not None:
-        lens = undistortion(focal, centre, frame.size, frame.distortion)
-        focal, centre = lens.focal, lens.centre
+        focal = pinhole_focal(focal, centre, frame.size, frame.distortion)
     if frame.shrink == 1:
         return focal, centre, frame.size
     size = (half_up(frame.size[0] / frame.shrink), half_up(frame.size[1] / frame.shrink))
@@ -205,9 +216,9 @@ def _pinhole(frame: Frame) -> tuple[tuple[float, float], tuple[float, float], tu
 
 def _check_frame(source: Path, frame: Frame) -> None:
     name = frame.path.name
-    if min(frame.size) < 1 or max(frame.size) > LARGEST_SIDE:
+    if min(frame.size) < 1 or max(frame.size) > LARGEST_SIDE or math.prod(frame.size) > LARGEST_AREA:
         raise SceneError(source, f"{name} has size {frame.size}", "Give its width and height in pixels")
-    if not all(math.isfinite(f) and f > 0 for f in frame.focal):
+    if not all(0 < f < LARGEST for f in frame.focal):
         raise SceneError(source, f"{name} has focal lengths {frame.focal}", "They must be positive, in pixels")
     for centre, size in zip(frame.centre, frame.size, strict=True):
         if not -size <= centre <= 2 * size:
@@ -216,6 +227,8 @@ def _check_frame(source: Path, frame: Frame) -> None:
                 f"{name} has its principal point at {frame.centre}, far outside its {frame.size} pixels",
                 "Give cx and cy in pixels of that photo",
             )
+    if frame.distortion is not None and not all(abs(k) < LARGEST for k in frame.distortion.coefficients):
+        raise SceneError(source, f"{name} has lens {frame.distortion.coefficients}", "Its coefficients must be numbers")
     if frame.bounds is not None and not 0 < frame.bounds[0] < frame.bounds[1] < math.inf:
         raise SceneError(source, f"{name} has depth bounds {frame.bounds}", "They must be 0 < near < far")
     for path in (frame.path, frame.depth, frame.mask):
@@ -227,8 +240,8 @@ def _rigid(source: Path, frame: Frame) -> np.ndarray:
     """The pose with its rotation exactly one."""
     pose = frame.world_to_camera
     mend = "Give a rotation and a translation; scaled or mirrored axes are not a camera pose"
-    if not np.isfinite(pose).all():
-        raise SceneError(source, f"the pose of {frame.path.name} holds NaN or infinity", mend)
+    if not (np.abs(pose) < LARGEST).all():
+        raise SceneError(source, f"the pose of {frame.path.name} holds NaN, infinity or an absurdly large number", mend)
     rotation = pose[:3, :3]
     error = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if error > RIGID_TOLERANCE or np.linalg.det(rotation) < 0 or np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
@@ -263,5 +276,5 @@ def _seen_while_training(capture: Capture, train: Sequence[int]) -> Points | Non
     points = capture.points
     if points is None or capture.seen is None:
         return points
-    keep = capture.seen[:, list(train)].sum(axis=1) >= 2
+    keep = capture.seen[list(train)].sum(axis=0) >= 2
     return Points(points.xyz[keep], points.rgb[keep])

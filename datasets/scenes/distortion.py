@@ -12,6 +12,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+Pair = tuple[float, float]
 SMALLEST_ZOOM, LARGEST_ZOOM = 0.5, 8.0
 
 
@@ -39,89 +40,96 @@ class Distortion:
 
 @dataclass(frozen=True)
 class Undistortion:
-    """How to resample a photo to a pinhole camera of the same pose and size.
+    """How to resample a photo to a pinhole camera of the same pose, size and principal point.
 
     Attributes:
-        focal, centre: the pinhole's intrinsics in pixels.
         map_x, map_y: [H, W] float32, where in the distorted photo each pixel lies (OpenCV's coordinates).
-        mask: [H, W] bool, False where the photo has nothing, or None where it has everything.
+        mask: [H, W] bool, False where the photo has nothing to show, or None where it has something everywhere.
     """
 
-    focal: tuple[float, float]
-    centre: tuple[float, float]
     map_x: np.ndarray
     map_y: np.ndarray
     mask: np.ndarray | None
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
-        """Resample [H, W, 3] float32 (bicubic, clipped to 0..1)."""
-        warped = cv2.remap(pixels, self.map_x, self.map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        """Resample [H, W, 3] float32 (Lanczos, since OpenCV's bicubic bends even a straight ramp), clipped to 0..1."""
+        warped = cv2.remap(pixels, self.map_x, self.map_y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
         return np.clip(warped, 0, 1, out=warped)
 
     def nearest(self, pixels: np.ndarray) -> np.ndarray:
-        """Resample [H, W] depth or mask (nearest pixel, 0 outside). The axes are kept, so z-depth stays z-depth."""
-        return cv2.remap(pixels, self.map_x, self.map_y, cv2.INTER_NEAREST, borderValue=0)
+        """Resample [H, W] depth or mask (nearest pixel, 0 where masked). The axes are kept, so z-depth stays z-depth."""
+        warped = cv2.remap(pixels, self.map_x, self.map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        return warped if self.mask is None else np.where(self.mask, warped, 0).astype(pixels.dtype)
+
+
+def pinhole_focal(focal: Pair, centre: Pair, size: tuple[int, int], distortion: Distortion) -> Pair:
+    """Focal lengths of the pinhole that shows as much as it can of a distorted photo without an empty border.
+
+    They are the photo's times the smallest factor in 0.5..8 at which every pixel of the border has something to
+    show. Where there is none (a principal point outside the photo), the photo's own are kept.
+    """
+    border = _border(size)
+
+    def filled(zoom: float) -> bool:
+        x, y = _distorted(border, focal, centre, distortion, zoom)
+        right = _distorted(border + np.array([1, 0]), focal, centre, distortion, zoom)
+        down = _distorted(border + np.array([0, 1]), focal, centre, distortion, zoom)
+        turn = (right[0] - x) * (down[1] - y) - (down[0] - x) * (right[1] - y)
+        return bool((_on_photo(x, y, size) & (turn > 0)).all())
+
+    low, high = SMALLEST_ZOOM, LARGEST_ZOOM
+    if not filled(high):
+        return focal
+    if filled(low):
+        high = low
+    while high / low > 1.0001:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if filled(middle) else (middle, high)
+    return focal[0] * high, focal[1] * high
 
 
 @lru_cache(maxsize=4)  # the photos of a scene mostly share one lens
-def undistortion(
-    focal: tuple[float, float], centre: tuple[float, float], size: tuple[int, int], distortion: Distortion
-) -> Undistortion:
-    """The pinhole that shows as much as it can of a distorted photo without an empty border.
-
-    The photo's focal lengths are multiplied by one zoom, the smallest in 0.5..8 at which every pixel of the border
-    has something to show; the principal point stays. Pixels that nevertheless show nothing, or what a lens
-    polynomial folds over, are masked.
-    """
-
-    def maps(zoom: float) -> tuple[np.ndarray, np.ndarray]:
-        return _maps(focal, centre, size, distortion, zoom)
-
-    low, high = SMALLEST_ZOOM, LARGEST_ZOOM
-    if _valid(*maps(low)).all():
-        zoom = low
-    else:
-        for _ in range(14):
-            middle = (low * high) ** 0.5
-            inside = _valid(*maps(middle))
-            if inside[0].all() and inside[-1].all() and inside[:, 0].all() and inside[:, -1].all():
-                high = middle
-            else:
-                low = middle
-        zoom = high
-    map_x, map_y = maps(zoom)
-    valid = _valid(map_x, map_y)
-    return Undistortion(
-        focal=(focal[0] * zoom, focal[1] * zoom),
-        centre=centre,
-        map_x=map_x,
-        map_y=map_y,
-        mask=None if valid.all() else valid,
-    )
-
-
-def _maps(
-    focal: tuple[float, float],
-    centre: tuple[float, float],
-    size: tuple[int, int],
-    distortion: Distortion,
-    zoom: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    cx, cy = centre[0] - 0.5, centre[1] - 0.5
-    source = np.array([[focal[0], 0, cx], [0, focal[1], cy], [0, 0, 1]])
-    pinhole = np.array([[focal[0] * zoom, 0, cx], [0, focal[1] * zoom, cy], [0, 0, 1]])
-    coefficients = np.array(distortion.coefficients)
+def undistortion(focal: Pair, centre: Pair, size: tuple[int, int], distortion: Distortion) -> Undistortion:
+    """The resampling to :func:`pinhole_focal`'s camera. What a lens polynomial folds over is masked."""
+    source, coefficients = _matrix(focal, centre), np.array(distortion.coefficients)
+    pinhole = _matrix(pinhole_focal(focal, centre, size, distortion), centre)
     build = cv2.fisheye.initUndistortRectifyMap if distortion.fisheye else cv2.initUndistortRectifyMap
     map_x, map_y = build(source, coefficients, np.eye(3), pinhole, size, cv2.CV_32FC1)
-    return map_x, map_y
+    valid = _on_photo(map_x, map_y, size)
+    if min(size) > 1:
+        x_down, x_right = np.gradient(map_x)
+        y_down, y_right = np.gradient(map_y)
+        valid &= x_right * y_down - x_down * y_right > 0
+    return Undistortion(map_x, map_y, None if valid.all() else valid)
 
 
-def _valid(map_x: np.ndarray, map_y: np.ndarray) -> np.ndarray:
-    """[H, W] bool: the pixel lies on the photo (half a pixel beyond its outer centres), and is not folded over."""
-    height, width = map_x.shape
-    on_photo = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
-    if min(height, width) < 2:
-        return on_photo
-    x_down, x_right = np.gradient(map_x)
-    y_down, y_right = np.gradient(map_y)
-    return on_photo & (x_right * y_down - x_down * y_right > 0)
+def _matrix(focal: Pair, centre: Pair) -> np.ndarray:
+    return np.array([[focal[0], 0, centre[0] - 0.5], [0, focal[1], centre[1] - 0.5], [0, 0, 1]])
+
+
+def _border(size: tuple[int, int]) -> np.ndarray:
+    """[N, 2] pixels around the picture, OpenCV's coordinates; at most 256 a side, as lenses bend smoothly."""
+    last_x, last_y = size[0] - 1.0, size[1] - 1.0
+    along = np.linspace(0, 1, 256)
+    sides = [(along * last_x, 0 * along), (along * last_x, 0 * along + last_y)]
+    sides += [(0 * along, along * last_y), (0 * along + last_x, along * last_y)]
+    return np.concatenate([np.stack(side, 1) for side in sides])
+
+
+def _distorted(
+    pixels: np.ndarray, focal: Pair, centre: Pair, distortion: Distortion, zoom: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where on the photo the pinhole's pixels [N, 2] lie, OpenCV's coordinates."""
+    rays = (pixels - (centre[0] - 0.5, centre[1] - 0.5)) / (focal[0] * zoom, focal[1] * zoom)
+    matrix, coefficients = _matrix(focal, centre), np.array(distortion.coefficients)
+    if distortion.fisheye:
+        on_photo = cv2.fisheye.distortPoints(rays[:, None], matrix, coefficients)
+    else:
+        on_photo, _ = cv2.projectPoints(np.c_[rays, np.ones(len(rays))], np.zeros(3), np.zeros(3), matrix, coefficients)
+    return on_photo[:, 0, 0], on_photo[:, 0, 1]
+
+
+def _on_photo(x: np.ndarray, y: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Within the photo, whose outer pixels reach half a pixel beyond their centres; 0.01 for rounding."""
+    reach = 0.51
+    return (x >= -reach) & (x <= size[0] - 1 + reach) & (y >= -reach) & (y <= size[1] - 1 + reach)

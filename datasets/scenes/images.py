@@ -82,7 +82,6 @@ def read_depth(path: Path) -> np.ndarray:
         depth = read_npy(path)
         if depth.ndim != 2 or depth.dtype.kind != "f":
             raise SceneError(path, f"holds {depth.dtype} of shape {depth.shape}", "Save depth as [H, W] floats")
-        depth = depth.astype(np.float32)
     else:
         pixels = read_pixels(path)
         if pixels.ndim != 2 or pixels.dtype != np.uint16:
@@ -90,9 +89,9 @@ def read_depth(path: Path) -> np.ndarray:
                 path, f"holds {pixels.dtype} of shape {pixels.shape}", "Save depth as one 16-bit channel in millimetres"
             )
         depth = pixels.astype(np.float32) * np.float32(MILLIMETRE)
-    if not np.isfinite(depth).all() or (depth < 0).any():
+    if not ((depth >= 0) & (depth < np.finfo(np.float32).max)).all():
         raise SceneError(path, "holds negative, infinite or NaN depth", "Write 0 where the depth is unknown")
-    return depth
+    return depth.astype(np.float32)
 
 
 def expect_size(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:

@@ -54,10 +54,10 @@ def _choose_folder(root: Path, downscale: int) -> tuple[Path, int]:
 
 def _frame(source: Path, path: Path, row: np.ndarray, downscale: int, shrink: int) -> Frame:
     matrix = row[:15].reshape(3, 5)
-    height, width, focal = matrix[:, 4]
+    height, width, focal = map(float, matrix[:, 4])
     if not (np.isfinite(matrix[:, 4]).all() and 1 <= width <= 1e6 and 1 <= height <= 1e6):
         raise SceneError(
-            source, f"{path.name} has height, width, focal {matrix[:, 4].tolist()}", "Give the full-size photo's"
+            source, f"{path.name} has height, width, focal {(height, width, focal)}", "Give the full-size photo's"
         )
     stored = 1 if shrink > 1 else downscale
     size = (half_up(width / stored), half_up(height / stored))

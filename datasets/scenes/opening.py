@@ -10,7 +10,7 @@ from datasets.errors import SceneError
 from datasets.scenes import splits
 from datasets.scenes.cameras_json import read_cameras_json
 from datasets.scenes.capture import Capture, half_up, scene_from
-from datasets.scenes.colmap import find_model
+from datasets.scenes.colmap import find_model, read_colmap
 from datasets.scenes.llff import read_llff
 from datasets.scenes.splits import Split, SplitName
 from datasets.scenes.transforms import read_transforms
@@ -22,6 +22,7 @@ READERS: dict[str, Callable[[Path, int], Capture]] = {
     "cameras_json": read_cameras_json,
     "transforms": read_transforms,
     "llff": read_llff,
+    "colmap": read_colmap,
 }
 
 
