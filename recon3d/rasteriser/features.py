@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from recon3d.rasteriser import pool
+from recon3d.rasteriser.camera_pass import CameraPass
 from recon3d.rasteriser.layout import CHANNELS, CHUNK, G_DD, V_CHANNELS
 from recon3d.rasteriser.simd import kernel
 from recon3d.rasteriser.simd_memory import take_ticket
-
-if TYPE_CHECKING:
-    from recon3d.rasteriser.cpu import _Pass
 
 GROUP = 4
 _BLACK = np.zeros(3, np.float32)
@@ -32,7 +28,7 @@ def _sum_slots(tickets, first_slots, tile_counts, moments, channels, totals):
                     totals[n, c] += moments[slot, V_CHANNELS + c]
 
 
-def _recoloured(one: _Pass, features: np.ndarray) -> np.ndarray:
+def _recoloured(one: CameraPass, features: np.ndarray) -> np.ndarray:
     records = one.take("feature_records", one.records.shape, np.float32)
     records[:] = one.records
     records[:, CHANNELS : CHANNELS + GROUP] = 0
@@ -40,7 +36,7 @@ def _recoloured(one: _Pass, features: np.ndarray) -> np.ndarray:
     return records
 
 
-def paint_features(one: _Pass, features: np.ndarray, mask: np.ndarray, painted: np.ndarray) -> None:
+def paint_features(one: CameraPass, features: np.ndarray, mask: np.ndarray, painted: np.ndarray) -> None:
     """Composite features [N, E] into painted [H, W, E]."""
     height, width, channels = painted.shape
     three, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
@@ -53,7 +49,7 @@ def paint_features(one: _Pass, features: np.ndarray, mask: np.ndarray, painted: 
 
 
 def gather_features(
-    one: _Pass, features: np.ndarray, v_painted: np.ndarray, moments: np.ndarray, v_features: np.ndarray
+    one: CameraPass, features: np.ndarray, v_painted: np.ndarray, moments: np.ndarray, v_features: np.ndarray
 ) -> None:
     """Add the gradient of the features to v_features [N, E], and that of everything else to ``moments``.
 

@@ -16,6 +16,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._buffers: dict[str, np.ndarray] = {}
+        self.owner: weakref.finalize | None = None  # set while borrowed
 
     def take(self, name: str, shape: int | tuple[int, ...], dtype: type) -> np.ndarray:
         """An uninitialised array that starts at a cache line, valid until the next call with the same name."""
@@ -29,18 +30,22 @@ class Workspace:
 
 
 _free: list[Workspace] = []
-_lock = threading.Lock()
+_lock = threading.RLock()  # a collected owner may give back while we hold it
 
 
-def _give_back(workspace: Workspace) -> None:
+def give_back(workspace: Workspace) -> None:
+    """Let others use a borrowed workspace; does nothing the second time."""
     with _lock:
-        if len(_free) < _KEPT:
-            _free.append(workspace)
+        if workspace.owner is not None:
+            workspace.owner.detach()
+            workspace.owner = None
+            if len(_free) < _KEPT:
+                _free.append(workspace)
 
 
 def borrow(owner: object) -> Workspace:
-    """A workspace that nobody else uses while ``owner`` lives."""
+    """A workspace that nobody else uses until it is given back, at the latest when ``owner`` is collected."""
     with _lock:
         workspace = _free.pop() if _free else Workspace()
-    weakref.finalize(owner, _give_back, workspace)
+    workspace.owner = weakref.finalize(owner, give_back, workspace)
     return workspace
