@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(version("sparse-vision-3d"))
         return 0
 
+    # Before torch is loaded: its threads must sleep between tasks, not spin on the cores that the rasteriser's need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from datasets.errors import InputError
     from recon3d import command_line
 
