@@ -14,7 +14,7 @@ import torch
 from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
-from datasets.errors import SceneError
+from datasets.errors import InputError, SceneError
 from datasets.scenes.files import matrix4, number, read_json
 from datasets.types import Cameras
 
@@ -27,7 +27,7 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     """[4, 4] world-to-camera of a camera at ``eye`` that has ``target`` in its centre and ``up`` upwards.
 
     Raises:
-        ValueError: where ``eye`` is ``target``, or ``up`` is along the view.
+        InputError: where ``eye`` is ``target``, or ``up`` is along the view.
     """
     forward = _unit(target - eye, "the camera is at its target")
     right = _unit(np.cross(forward, up), "the camera looks along the up direction")
@@ -42,7 +42,7 @@ def up_direction(cameras: Cameras) -> np.ndarray:
     """
     rotation = _world_to_camera(cameras)[:, :3, :3]
     right, down = rotation[:, 0], rotation[:, 1]
-    spread = right.T @ right / len(cameras) + 0.1 * (np.eye(3) - down.T @ down / len(cameras))
+    spread = right.T @ right / len(cameras) + 0.01 * (np.eye(3) - down.T @ down / len(cameras))
     up = np.linalg.eigh(spread)[1][:, 0]
     return up * (-1 if up @ down.sum(axis=0) > 0 else 1)
 
@@ -77,18 +77,18 @@ def orbit(cameras: Cameras, focus: np.ndarray, frames: int, sweep: float | None 
             where no gap between them is wider than 150 degrees.
 
     Raises:
-        ValueError: for no frames, a sweep outside 0..360, or cameras that are right above the focus.
+        InputError: for no frames, a sweep outside 0..360, or cameras that are right above the focus.
     """
     _expect_frames(frames, 1)
     if sweep is not None and not 0 < sweep <= 360:
-        raise ValueError(f"the sweep is {sweep} degrees, expected more than 0 and at most 360")
+        raise InputError(f"the sweep is {sweep} degrees, expected more than 0 and at most 360")
     up = up_direction(cameras)
     offsets = _centres(_world_to_camera(cameras)) - focus
     heights = offsets @ up
     level = offsets - heights[:, None] * up
     radius = float(np.linalg.norm(level, axis=1).mean())
     if radius < 1e-3 * float(np.linalg.norm(offsets, axis=1).mean()):
-        raise ValueError("the cameras look straight down at the scene: an orbit has no radius, take another path")
+        raise InputError("the cameras look straight down at the scene: an orbit has no radius, take another path")
     east = _unit(level[np.linalg.norm(level, axis=1).argmax()], "")
     north = np.cross(up, east)
     angles = np.sort(np.arctan2(level @ north, level @ east) % (2 * np.pi))
@@ -115,17 +115,17 @@ def spiral(cameras: Cameras, focus: np.ndarray, frames: int, turns: int = 2, ext
         extent: factor on its width.
 
     Raises:
-        ValueError: for no frames or turns, or cameras that do not look the same way.
+        InputError: for no frames or turns, or cameras that do not look the same way.
     """
     _expect_frames(frames, 1)
     if turns < 1 or not extent > 0:
-        raise ValueError(f"a spiral needs at least one turn and a positive extent, got {turns} and {extent}")
+        raise InputError(f"a spiral needs at least one turn and a positive extent, got {turns} and {extent}")
     poses = _world_to_camera(cameras)
     mean_forward = poses[:, 2, :3].mean(axis=0)
     centres = _centres(poses)
     centre = centres.mean(axis=0)
     if np.linalg.norm(mean_forward) < 0.5 or (focus - centre) @ mean_forward <= 0:
-        raise ValueError("the cameras do not look the same way, as a spiral needs: take an orbit")
+        raise InputError("the cameras do not look the same way, as a spiral needs: take an orbit")
     up = up_direction(cameras)
     forward = _unit(mean_forward, "")
     right = _unit(np.cross(forward, up), "the cameras look along the up direction: take another path")
@@ -148,10 +148,10 @@ def between(cameras: Cameras, focus: np.ndarray, frames: int) -> Cameras:
     the image instead of the camera moving straight, so that the path bends around what is looked at.
 
     Raises:
-        ValueError: for fewer than two cameras, or fewer frames than cameras.
+        InputError: for fewer than two cameras, or fewer frames than cameras.
     """
     if len(cameras) < 2:
-        raise ValueError("a path between the cameras needs at least two of them")
+        raise InputError("a path between the cameras needs at least two of them")
     _expect_frames(frames, len(cameras))
     poses = _world_to_camera(cameras)
     distance = float(np.linalg.norm(_centres(poses) - focus, axis=1).mean())
@@ -223,7 +223,7 @@ def from_json(path: Path, scene_to_source: np.ndarray | None = None) -> Cameras:
 def _unit(vector: np.ndarray, otherwise: str) -> np.ndarray:
     length = np.linalg.norm(vector)
     if length < 1e-12:
-        raise ValueError(otherwise)
+        raise InputError(otherwise)
     return vector / length
 
 
@@ -252,7 +252,7 @@ def _cameras(poses: np.ndarray, like: Cameras) -> Cameras:
 
 def _expect_frames(frames: int, least: int) -> None:
     if frames < least:
-        raise ValueError(f"{frames} frames: this path needs at least {least}")
+        raise InputError(f"{frames} frames: this path needs at least {least}")
 
 
 def _travel(some: np.ndarray, others: np.ndarray, distance: float) -> np.ndarray:

@@ -1,14 +1,20 @@
-"""Pictures of results: 8 bit images, colour maps of depth and error, and files that are never half written."""
+"""Pictures of splats: what a camera sees, 8 bit images, colour maps of depth and error, files never half written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
-from recon3d.splats.files import replacing
+from datasets.types import Cameras
+from recon3d.files import replacing
+from recon3d.gaussians import Gaussians
+from recon3d.render import render
 
 ERROR_AT_FULL_COLOUR = 0.3  # mean absolute error of the three channels
 
@@ -72,3 +78,32 @@ def colour_error(image: np.ndarray, target: np.ndarray) -> np.ndarray:
     error = np.abs(image - target).mean(axis=-1) / ERROR_AT_FULL_COLOUR
     coloured = cv2.applyColorMap(np.rint(np.clip(error, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     return np.ascontiguousarray(coloured[..., ::-1])
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one camera sees of a splat.
+
+    Attributes:
+        colour: [H, W, 3] in 0..1 on the device of the Gaussians.
+        depth: [H, W] float32 z-depth, 0 where less than half of the light comes from the Gaussians.
+    """
+
+    colour: Tensor
+    depth: np.ndarray
+
+
+@torch.no_grad()
+def draw(
+    gaussians: Gaussians, camera: Cameras, background: tuple[float, float, float], antialiased: bool = False
+) -> Picture:
+    """Render one camera (a batch of one) for people to look at: clamped colour, and depth where there is something."""
+    device = gaussians.means.device
+    seen = render(
+        gaussians,
+        camera.to(device=device, dtype=torch.float32),
+        background=torch.tensor(background, dtype=torch.float32, device=device),
+        antialiased=antialiased,
+    )
+    depth = torch.where(seen.alpha[0] > 0.5, seen.depth[0], 0)
+    return Picture(seen.colour[0].clamp(0, 1), depth.float().cpu().numpy())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from recon3d.splats.files import replacing
+from recon3d.files import replacing
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 30, crf: int = 18) -> int:
@@ -59,3 +59,18 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 30, crf: in
             raise ValueError(f"{path}: a video needs at least one frame")
         container.mux(stream.encode(None))
     return count
+
+
+def read_video(path: Path) -> tuple[Iterator[np.ndarray], int]:
+    """The frames of a video (uint8 [H, W, 3]), decoded one at a time, and its frames a second."""
+    import av
+
+    with av.open(str(path)) as container:
+        fps = round(container.streams.video[0].average_rate or 30)
+
+    def frames() -> Iterator[np.ndarray]:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+
+    return frames(), fps

@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ VGG = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 ALEX = ((64,), (192,), (384,), (256,), (256,))
 ALEX_KERNELS, ALEX_STRIDES, ALEX_PADDING = (11, 5, 3, 3, 3), (4, 1, 1, 1, 1), (2, 2, 1, 1, 1)
 ALEX_POOLED = (1, 2)  # groups that begin with a 3x3 pooling of stride 2
-SHARED_WEIGHTS = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+SHARED_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 Features = list[Tensor]
 
@@ -176,8 +177,14 @@ class Lpips:
 _READ_ERRORS = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, IndexError, pickle.UnpicklingError)
 
 
-def find_lpips(choice: Path | str | None = None) -> tuple[Lpips | None, str]:
-    """The network whose weights are at hand, or None, and where from or why not.
+NO_WEIGHTS = (
+    "no weights found: give --lpips PATH or set SPARSE3D_LPIPS to a file of them, or install torchvision and give "
+    "--lpips torchvision"
+)
+
+
+def find_lpips(choice: Path | str | None = None) -> Lpips | None:
+    """The network whose weights are at hand, or None (the reason is :data:`NO_WEIGHTS`).
 
     Args:
         choice: a file of weights; or "torchvision", for torchvision's VGG16 (which it downloads once, 528 MB) with the
@@ -186,52 +193,38 @@ def find_lpips(choice: Path | str | None = None) -> tuple[Lpips | None, str]:
             where that has been downloaded already.
 
     Raises:
-        LpipsWeightsError: for a chosen file (or $SPARSE3D_LPIPS) that cannot be used.
-        ImportError: for "torchvision" where it is not installed.
+        LpipsWeightsError: for weights that were chosen or found and cannot be used.
     """
     chosen = choice or os.environ.get("SPARSE3D_LPIPS")
     if chosen == "torchvision":
-        return from_torchvision(), "torchvision's VGG16 with torchmetrics' linear layers"
+        return from_torchvision()
     if chosen:
-        network = Lpips.load(Path(chosen))
-        return network, network.source
-    data = Path(os.environ.get("SPARSE3D_DATA") or SHARED_WEIGHTS)
-    shared = data / "weights" / "lpips_vgg_fp16.pt"
+        return Lpips.load(Path(chosen))
+    shared = Path(os.environ.get("SPARSE3D_DATA") or SHARED_DATA) / "weights" / "lpips_vgg_fp16.pt"
     if shared.exists():
-        return Lpips.load(shared), str(shared)
-    if any((Path(torch.hub.get_dir()) / "checkpoints").glob("vgg16-*.pth")):
-        try:
-            return from_torchvision(), "torchvision's VGG16 with torchmetrics' linear layers"
-        except ImportError:
-            pass  # the trunk alone is of no use; the reason below says what is
-    return None, (
-        "no LPIPS weights found: give --lpips PATH or set SPARSE3D_LPIPS to a file of them, or install torchvision "
-        "and give --lpips torchvision"
-    )
+        return Lpips.load(shared)
+    downloaded = any((Path(torch.hub.get_dir()) / "checkpoints").glob("vgg16-*.pth"))
+    return from_torchvision() if downloaded and find_spec("torchvision") is not None else None
 
 
 def from_torchvision() -> Lpips:
     """VGG16 of torchvision, downloaded to torch's hub folder if it is not there, with torchmetrics' linear layers.
 
     Raises:
-        ImportError: where torchvision is not installed.
-        LpipsWeightsError: where the download fails.
+        LpipsWeightsError: where torchvision is not installed or the download fails.
     """
-    from importlib.util import find_spec
-    from urllib.error import URLError
-
-    try:
-        from torchvision.models import VGG16_Weights, vgg16
-    except ImportError as error:
-        raise ImportError("LPIPS from torchvision needs torchvision: pip install torchvision") from error
-    try:
-        trunk = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features.state_dict()
-    except (URLError, OSError, RuntimeError) as error:
-        raise LpipsWeightsError("torchvision", f"its VGG16 could not be had ({error})") from error
     torchmetrics = find_spec("torchmetrics")  # comes with Lightning; found rather than imported, which is slow
     if torchmetrics is None or torchmetrics.origin is None:
-        raise ImportError("LPIPS from torchvision needs torchmetrics' linear layers: pip install torchmetrics")
+        raise LpipsWeightsError("torchvision", "its linear layers come from torchmetrics, which is not installed")
+    try:
+        from torchvision.models import VGG16_Weights, vgg16
+
+        trunk = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features.state_dict()
+    except ImportError as error:
+        raise LpipsWeightsError("torchvision", f"is not installed or does not fit torch ({error})") from error
+    except (OSError, RuntimeError) as error:
+        raise LpipsWeightsError("torchvision", f"its VGG16 could not be had ({error})") from error
     linear = Path(torchmetrics.origin).parent / "functional" / "image" / "lpips_models" / "vgg.pth"
     state = {f"net.slice1.{key}": value for key, value in trunk.items()}
     state.update(torch.load(linear, map_location="cpu", weights_only=True))
-    return Lpips(state, "torchvision")
+    return Lpips(state, "torchvision's VGG16 with torchmetrics' linear layers")

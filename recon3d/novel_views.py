@@ -1,0 +1,219 @@
+"""The command ``recon3d render``: pictures, depth and video of a splat along a camera path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.errors import InputError
+from datasets.scenes import open_scene
+from datasets.types import Cameras
+from recon3d import paths
+from recon3d.files import replacing
+from recon3d.fitting.run_folder import SPLAT, write_text
+from recon3d.pictures import Picture, colour_depth, depth_range, draw, read_image, save_image, to_bytes
+from recon3d.runs import RENDERS, VIDEO, Device, open_scene_of, open_splat, torch_device
+from recon3d.splats import Splat, load_splat
+from recon3d.video import write_video
+
+SHAPES = ("orbit", "spiral", "between")
+CAMERAS = "cameras.json"
+LARGEST_HALF = 6e4  # about what float16 holds
+
+
+def render(
+    run: Path,
+    *,
+    path: str = "orbit",
+    frames: int = 120,
+    fps: int = 30,
+    scale: float = 1.0,
+    sweep: float | None = None,
+    root: Path | None = None,
+    out: Path | None = None,
+    device: Device = "auto",
+    report: bool = True,
+) -> None:
+    """Render novel views of a fitted run, or of a splat file, along a path.
+
+    Writes video.mp4, depth.mp4, and of each frame the picture (images/), the depth in colours and as numbers (depth/)
+    with all cameras (cameras.json: the folder is a scene in turn) to RUN/renders/PATH. The video of a run also becomes
+    RUN/video.mp4. Called again after an interruption, it keeps the frames that are there.
+
+    Args:
+        run: Folder of a run, or a splat file (.safetensors, .ply, .spz, .splat).
+        path: orbit (around what the cameras look at), spiral (about the mean camera), between (through all train
+            cameras), or a file with cameras, FILE.json, as in cameras.json.
+        frames: Number of frames; a file has its own.
+        fps: Frames a second of the video.
+        scale: Size of the pictures relative to the photos, or to those of the file.
+        sweep: Degrees of an orbit; by default what the cameras cover.
+        root: Folder of the scene whose train cameras lead the path: of a run where it is now, if it was moved. A splat
+            file needs one for spiral and between.
+        out: Folder for the results, instead of RUN/renders/PATH or one beside the splat file.
+        device: Where to render.
+        report: Whether to write the run's report.html again, with the video.
+    """
+    if path not in SHAPES and Path(path).suffix != ".json":
+        raise InputError(f"there is no path {path!r}: give one of {', '.join(SHAPES)}, or FILE.json with cameras")
+    if not 0 < scale <= 16 or not 1 <= fps <= 240:
+        raise InputError(f"scale is {scale} and fps {fps}: give a scale in 0..16 and 1 to 240 frames a second")
+    is_run = not run.is_file()
+    source = run / SPLAT if is_run else run
+    splat = open_splat(run) if is_run else load_splat(run)
+    on_device = Splat(
+        splat.gaussians.to(torch_device(device)), splat.background, splat.antialiased, splat.scene_to_source
+    )
+    if path in SHAPES:
+        leading = _leading_cameras(run, root, splat, path)
+        cameras = _path(path, on_device, leading, frames, sweep or (360.0 if len(leading) == 1 else None))
+    else:
+        cameras = paths.from_json(Path(path), splat.scene_to_source)
+    cameras = cameras.resized(scale)
+    name = path if path in SHAPES else Path(path).stem
+    folder = out or (run / RENDERS / name if is_run else run.with_name(f"{run.stem}_{name}"))
+    video = render_frames(on_device, cameras, folder, source=source, fps=fps)
+    if is_run:
+        with replacing(run / VIDEO) as temporary:
+            shutil.copyfile(video, temporary)
+        video = run / VIDEO
+    print(f"{len(cameras)} frames of {cameras.size[0]}x{cameras.size[1]}: {folder}")
+    print(f"video: {video}")
+    if is_run and report:
+        from recon3d.report import write_report
+
+        print(f"report: {write_report(run, root)}")
+
+
+def render_frames(splat: Splat, cameras: Cameras, folder: Path, *, source: Path, fps: int = 30) -> Path:
+    """Render ``cameras`` into ``folder`` (see :func:`render`); returns the path of the video.
+
+    Args:
+        splat: on the device to render on.
+        cameras: F cameras of one size, in the splat's world.
+        folder: for the results.
+        source: the splat's file: frames of another splat, or of another path, are made anew.
+        fps: frames a second of the video.
+    """
+    listing = _listing(splat, cameras, hashlib.sha256(source.read_bytes()).hexdigest())
+    listed = folder / CAMERAS
+    if not (listed.is_file() and listed.read_text(encoding="utf-8", errors="replace") == listing):
+        for old in ("images", "depth"):
+            shutil.rmtree(folder / old, ignore_errors=True)
+        write_text(listed, listing)
+    count = len(cameras)
+    few = sorted({round(i) for i in np.linspace(0, count - 1, min(count, 8))})
+    near, far = depth_range(_draw(splat, camera.resized(0.25)).depth for camera in map(cameras.__getitem__, few))
+
+    def colours() -> Iterator[np.ndarray]:
+        for i in tqdm(range(count), desc="render", unit="frame"):
+            picture = read_image(folder / _image(i))
+            if picture is None:
+                seen = _draw(splat, cameras[i])
+                picture = to_bytes(seen.colour.cpu().numpy())
+                _save_depth(folder / _depth(i), seen.depth * _unit(splat))
+                save_image((folder / _depth(i)).with_suffix(".png"), colour_depth(seen.depth, near, far))
+                save_image(folder / _image(i), picture)  # last: a frame whose picture is there is complete
+            yield picture
+
+    def depths() -> Iterator[np.ndarray]:
+        for i in range(count):
+            coloured = read_image((folder / _depth(i)).with_suffix(".png"))
+            if coloured is None:
+                depth = np.load(folder / _depth(i), allow_pickle=False).astype(np.float32) / _unit(splat)
+                coloured = colour_depth(depth, near, far)
+            yield coloured
+
+    write_video(folder / "video.mp4", colours(), fps)
+    write_video(folder / "depth.mp4", depths(), fps)
+    return folder / "video.mp4"
+
+
+def focus_of(splat: Splat, cameras: Cameras) -> np.ndarray:
+    """[3] point of the splat's world that ``cameras`` look at, by the depth they see in the middle of their images."""
+    chosen = sorted({round(i) for i in np.linspace(0, len(cameras) - 1, min(len(cameras), 24))})
+    few = cameras[chosen]
+    depths = []
+    for camera in map(few.__getitem__, range(len(few))):
+        depth = _draw(splat, camera.resized(0.25)).depth
+        height, width = depth.shape
+        middle = depth[height * 2 // 5 : height * 3 // 5 + 1, width * 2 // 5 : width * 3 // 5 + 1]
+        seen = middle[middle > 0] if (middle > 0).any() else depth[depth > 0]
+        depths.append(float(np.median(seen)) if len(seen) else np.nan)
+    if np.isnan(depths).all():
+        raise InputError("the cameras see nothing of the splat: is it of another scene?")
+    return paths.focus_point(few, np.nan_to_num(depths, nan=float(np.nanmedian(depths))))
+
+
+def _path(shape: str, splat: Splat, leading: Cameras, frames: int, sweep: float | None) -> Cameras:
+    focus = focus_of(splat, leading)
+    if shape == "orbit":
+        return paths.orbit(leading, focus, frames, sweep)
+    return paths.spiral(leading, focus, frames) if shape == "spiral" else paths.between(leading, focus, frames)
+
+
+def _leading_cameras(run: Path, root: Path | None, splat: Splat, shape: str) -> Cameras:
+    """The train cameras; for a splat file alone, one that looks at all of it (y down, as photogrammetry has it)."""
+    if not run.is_file():
+        scene = open_scene_of(run, root)
+        return scene.cameras[list(scene.train)]
+    if root is not None:
+        scene = open_scene(root)
+        return scene.cameras[list(scene.train)]
+    if shape != "orbit":
+        raise InputError(
+            f"{run}: a splat file does not say where the photos were taken, so for {shape} give --root SCENE"
+        )
+    means = splat.gaussians.means.double().numpy()
+    if len(means) == 0:
+        raise InputError(f"{run}: holds no Gaussians")
+    middle = np.median(means, axis=0)
+    radius = max(float(np.percentile(np.linalg.norm(means - middle, axis=1), 80)), 1e-6)
+    up = np.array([0.0, -1.0, 0.0])
+    pose = paths.look_at(middle + radius * np.array([0.0, -1.1, -3.4]), middle, up)
+    intrinsics = torch.tensor([[[860.0, 0, 480], [0, 860, 270], [0, 0, 1]]])
+    return Cameras(torch.from_numpy(pose[None]).float(), intrinsics, torch.tensor([[960, 540]]))
+
+
+def _draw(splat: Splat, camera: Cameras) -> Picture:
+    return draw(splat.gaussians, camera, splat.background, splat.antialiased)
+
+
+def _unit(splat: Splat) -> float:
+    """Length in the source's world of one unit of the splat's."""
+    return float(np.cbrt(np.linalg.det(splat.scene_to_source[:3, :3])))
+
+
+def _image(index: int) -> str:
+    return f"images/{index:05d}.png"
+
+
+def _depth(index: int) -> str:
+    return f"depth/{index:05d}.npy"
+
+
+def _save_depth(path: Path, depth: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        np.save(temporary, depth.astype(np.float16 if depth.max() < LARGEST_HALF else np.float32))
+
+
+def _listing(splat: Splat, cameras: Cameras, digest: str) -> str:
+    """cameras.json in the source's world, with the splat's digest."""
+    unit, to_source = _unit(splat), splat.scene_to_source
+    width, height = cameras.size
+    frames = []
+    for i, (pose, k) in enumerate(zip(cameras.world_to_camera.double().numpy(), cameras.intrinsics, strict=True)):
+        moved = pose.copy()
+        moved[:3] *= unit
+        focal = {"fx": float(k[0, 0]), "fy": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2])}
+        w2c = (moved @ np.linalg.inv(to_source)).tolist()
+        frames.append({"file": _image(i), "width": width, "height": height, **focal, "w2c": w2c, "depth": _depth(i)})
+    return json.dumps({"splat_sha256": digest, "frames": frames}, indent=1) + "\n"
