@@ -58,11 +58,11 @@ class Cameras:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the whole batch; ValueError where its cameras differ in size."""
-        if len(self) == 0 or not bool((self.sizes == self.sizes[0]).all()):
-            raise ValueError(
-                f"the {len(self)} cameras do not share one image size: {self.sizes.unique(dim=0).tolist()}"
-            )
-        return int(self.sizes[0, 0]), int(self.sizes[0, 1])
+        sizes = {tuple(size) for size in self.sizes.tolist()}
+        if len(sizes) != 1:
+            raise ValueError(f"the {len(self)} cameras do not share one image size: {sorted(sizes)}")
+        width, height = sizes.pop()
+        return width, height
 
     @property
     def centres(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -146,6 +147,6 @@ def _check(
         expect_shape("mask", mask, (views, height, width))
         if mask.dtype != torch.bool or mask.device != device:
             raise ValueError(f"mask is {mask.dtype} on {mask.device}, expected torch.bool on {device}")
-    if not bool(torch.isfinite(cameras.world_to_camera).all() & torch.isfinite(cameras.intrinsics).all()):
+    if not math.isfinite(float(cameras.world_to_camera.detach().sum() + cameras.intrinsics.detach().sum())):
         raise ValueError("a camera's pose or intrinsics hold NaN or infinity")
     return background

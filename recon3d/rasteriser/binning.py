@@ -121,8 +121,34 @@ def _record(records, order, rank, last):
 
 
 @kernel
+def _count_boxes(tickets, order, tile_counts, bounds, boxes):
+    """How many tiles the boxes around each part's Gaussians have: the room that find_pairs needs."""
+    while True:
+        part = take_ticket(tickets)
+        if part >= boxes.shape[0]:
+            break
+        total = 0
+        for k in range(bounds[part], bounds[part + 1]):
+            total += tile_counts[order[k]]
+        boxes[part] = total
+
+
+@kernel
 def find_pairs(
-    tickets, order, records, first_slots, tile_counts, width, height, tiles_across, bounds, histogram, tiles, masks
+    tickets,
+    order,
+    records,
+    first_slots,
+    tile_counts,
+    width,
+    height,
+    tiles_across,
+    bounds,
+    rooms,
+    histogram,
+    tiles,
+    pairs,
+    found,
 ):
     """Cover every visible Gaussian's ellipse with blocks, sixteen Gaussians at a time.
 
@@ -130,7 +156,9 @@ def find_pairs(
         order: [n] int32 Gaussians by depth; bounds: [parts + 1] int64 the ranks of each part.
         histogram: [parts, tiles] int32 is set to the number of pairs that fall into each tile.
         tile_counts: [N] int32 becomes the number of tiles really touched.
-        tiles int32, masks uint64: [pairs], written from first_slots[g] on; a block is bit BLOCKS_ACROSS row + column.
+        rooms: [parts] int64, where each part may begin to write.
+        tiles [pairs] int32, pairs [pairs, 2] uint64: tile; Gaussian and slot, block mask (see bin_into_tiles).
+        found: [parts] int64, how many pairs each part has.
     """
     state = flush_denormals()
     rows = height // TILE_HEIGHT + 2
@@ -144,6 +172,7 @@ def find_pairs(
             break
         counts = histogram[part]
         counts[:] = 0
+        place = rooms[part]
         end = bounds[part + 1]
         for first in range(bounds[part], end, LANES):
             last = end - 1
@@ -204,8 +233,8 @@ def find_pairs(
                     store_int32(highs, k + 48, h3)
             for lane in range(min(LANES, end - first)):
                 g = order[first + lane]
-                start = first_slots[g]
-                slot = start
+                slot = first_slots[g]
+                before = place
                 across = tile_span[lane]
                 corner = first_row[lane] * tiles_across + first_tile[lane]
                 for j in range(row_span[lane]):
@@ -218,12 +247,15 @@ def find_pairs(
                                 k = (j * BLOCKS_DOWN + i) * LANES + lane
                                 mask |= _part_of_tile(lows[k], highs[k], tile) << np.uint64(i * BLOCKS_ACROSS)
                         touched = np.int32(mask != 0)
-                        tiles[slot] = corner + tile
-                        masks[slot] = mask
+                        tiles[place] = corner + tile
+                        pairs[place, 0] = np.uint64(g) | np.uint64(slot) << np.uint64(32)
+                        pairs[place, 1] = mask
                         counts[corner + tile] += touched
+                        place += touched
                         slot += touched
                     corner += tiles_across
-                tile_counts[g] = slot - start
+                tile_counts[g] = place - before
+        found[part] = place - rooms[part]
     restore_denormals(state)
 
 
@@ -240,39 +272,39 @@ def _scan(histogram, starts):
 
 
 @kernel
-def _scatter(tickets, order, first_slots, tile_counts, bounds, histogram, tiles, masks, entries):
+def _scatter(tickets, rooms, found, histogram, tiles, pairs, entries):
     while True:
         part = take_ticket(tickets)
         if part >= histogram.shape[0]:
             break
         places = histogram[part]
-        end = bounds[part + 1]
-        for k in range(bounds[part], end):
-            prefetch(first_slots, order[min(k + 16, end - 1)])
-            prefetch(masks, first_slots[order[min(k + 8, end - 1)]])
-            g = order[k]
-            for slot in range(first_slots[g], first_slots[g] + tile_counts[g]):
-                place = places[tiles[slot]]
-                places[tiles[slot]] = place + 1
-                entries[place, 0] = np.uint64(g) | np.uint64(slot) << np.uint64(32)
-                entries[place, 1] = masks[slot]
+        for k in range(rooms[part], rooms[part] + found[part]):
+            place = places[tiles[k]]
+            places[tiles[k]] = place + 1
+            entries[place, 0] = pairs[k, 0]
+            entries[place, 1] = pairs[k, 1]
 
 
 def bin_into_tiles(order, records, first_slots, tile_counts, pairs, width, height, take):
     """Lists of (Gaussian, slot, block mask) per tile, nearest first.
 
     Returns:
-        entries [pairs, 2] uint64: Gaussian and slot in the halves of the first, block mask in the second;
-        starts [tiles + 1] int64: where each tile's entries begin; tiles row by row.
+        entries [pairs, 2] uint64: Gaussian and slot in the low and high half of the first, block mask in the second,
+            where bit BLOCKS_ACROSS row + column is a block; starts [tiles + 1] int64: where each tile's entries begin,
+            tiles row by row.
     """
     across, down = -(-width // TILE_WIDTH), -(-height // TILE_HEIGHT)
     parts = max(1, min(pool.thread_count() * PARTS_PER_THREAD, len(order) // 256))
     bounds = np.arange(parts + 1) * len(order) // parts
+    boxes, found = np.empty(parts, np.int64), np.empty(parts, np.int64)
+    pool.run(_count_boxes, parts, order, tile_counts, bounds, boxes)
+    rooms = np.cumsum(boxes) - boxes
     histogram = take("tile_histogram", (parts, across * down), np.int32)
-    tiles, masks = take("pair_tiles", pairs, np.int32), take("pair_masks", pairs, np.uint64)
+    tiles, unsorted = take("pair_tiles", pairs + 1, np.int32), take("pairs", (pairs + 1, 2), np.uint64)
     entries, starts = take("entries", (pairs, 2), np.uint64), take("tile_starts", across * down + 1, np.int64)
-    found = (order, records, first_slots, tile_counts, width, height, across, bounds, histogram, tiles, masks)
-    pool.run(find_pairs, parts, *found)
+    gaussians = (order, records, first_slots, tile_counts)
+    outputs = (rooms, histogram, tiles, unsorted, found)
+    pool.run(find_pairs, parts, *gaussians, width, height, across, bounds, *outputs)
     _scan(histogram, starts)
-    pool.run(_scatter, parts, order, first_slots, tile_counts, bounds, histogram, tiles, masks, entries)
+    pool.run(_scatter, parts, rooms, found, histogram, tiles, unsorted, entries)
     return entries, starts

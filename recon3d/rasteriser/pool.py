@@ -8,6 +8,7 @@ Python threads at once.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import threading
@@ -50,8 +51,11 @@ if hasattr(os, "register_at_fork"):
 
 def thread_count() -> int:
     """How many threads a call uses: set by :func:`set_threads`, else by NUMBA_NUM_THREADS, else one per usable core."""
-    if _threads:
-        return _threads
+    return _threads or _default_threads()
+
+
+@functools.cache
+def _default_threads() -> int:
     limit = os.environ.get("NUMBA_NUM_THREADS", "")
     if limit.isdigit() and int(limit) > 0:
         return int(limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 
@@ -20,13 +21,14 @@ class Workspace:
 
     def take(self, name: str, shape: int | tuple[int, ...], dtype: type) -> np.ndarray:
         """An uninitialised array that starts at a cache line, valid until the next call with the same name."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = (math.prod(shape) if isinstance(shape, tuple) else shape) * np.dtype(dtype).itemsize
         buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < size + _CACHE_LINE:
-            buffer = np.empty(size + size // 4 + _CACHE_LINE, np.uint8)
-            self._buffers[name] = buffer
-        start = -buffer.ctypes.data % _CACHE_LINE
-        return buffer[start : start + size].view(dtype).reshape(shape)
+        if buffer is None or buffer.size < size:
+            room = size + size // 4
+            buffer = np.empty(room + _CACHE_LINE, np.uint8)
+            start = -buffer.ctypes.data % _CACHE_LINE
+            buffer = self._buffers[name] = buffer[start : start + room]
+        return buffer[:size].view(dtype).reshape(shape)
 
 
 _free: list[Workspace] = []
