@@ -12,8 +12,8 @@ import numpy as np
 from recon3d.pictures import encode
 from recon3d.video import read_video, write_video
 
-LARGEST_VIDEO = 4_000_000  # bytes; longer ones are embedded smaller
-SMALL_VIDEO_SIDE, SMALL_VIDEO_CRF = 560, 30
+LARGEST_VIDEO = 3_000_000  # bytes; larger ones are embedded in the first of these that is small enough, or the last
+SMALLER_VIDEOS = ((560, 28), (560, 34), (360, 36), (240, 40))  # pixels a side, constant rate factor
 
 
 def picture(image: np.ndarray, side: int, quality: int = 82) -> str:
@@ -32,13 +32,16 @@ def shrunk(image: np.ndarray, side: int) -> np.ndarray:
 
 def video(path: Path) -> str:
     """An MP4 file as data URI, encoded again in less detail where it is large."""
-    if path.stat().st_size <= LARGEST_VIDEO:
-        return _data_uri("video/mp4", path.read_bytes())
-    frames, fps = read_video(path)
+    content = path.read_bytes()
     with TemporaryDirectory() as folder:
         small = Path(folder) / "video.mp4"
-        write_video(small, (shrunk(frame, SMALL_VIDEO_SIDE) for frame in frames), fps, SMALL_VIDEO_CRF)
-        return _data_uri("video/mp4", small.read_bytes())
+        for side, crf in SMALLER_VIDEOS:
+            if len(content) <= LARGEST_VIDEO:
+                break
+            frames, fps = read_video(path)
+            write_video(small, (shrunk(frame, side) for frame in frames), fps, crf)
+            content = small.read_bytes()
+    return _data_uri("video/mp4", content)
 
 
 def _data_uri(kind: str, content: bytes) -> str:
