@@ -138,20 +138,14 @@ def test_tiny() -> None:
     assert (render(gaussians, random_cameras(1, seed=61), antialiased=True).alpha == 0).all()
 
 
-@pytest.mark.parametrize(
-    ("ratio", "antialiased", "gradients"),
-    [(100.0, False, 3e-3), (1e4, False, 3e-3), (100.0, True, 3e-3), (1e3, True, 3e-2), (1e4, True, 3e-2)],
-)
-def test_needles(ratio: float, antialiased: bool, gradients: float) -> None:
-    """As long as the image and as thin as the blur, in every direction: no part is cut away or doubled.
-
-    Anti-aliased ones fade with their width, which leaves few digits for what is left of their gradients.
-    """
+@pytest.mark.parametrize("antialiased", [False, True])
+@pytest.mark.parametrize("ratio", [100.0, 1e3, 1e4])
+def test_needles(ratio: float, antialiased: bool) -> None:
+    """As long as the image and as thin as the blur, in every direction: no part is cut away or doubled."""
     gaussians = random_gaussians(40, 1, 62, size=(0.5, 0.9), logit=1.0)
     gaussians.scales[:, 1:] -= math.log(ratio)
     cameras = random_cameras(1, 90, 70, seed=62)
-    tolerances = {"decided": 1e-3, "gradients": gradients, "images": 3e-4}
-    assert_matches_oracle(gaussians, cameras, antialiased=antialiased, **tolerances)
+    assert_matches_oracle(gaussians, cameras, antialiased=antialiased, decided=1e-3, gradients=3e-3, images=3e-4)
 
 
 def test_discs_seen_edge_on() -> None:
