@@ -6,18 +6,17 @@ import hashlib
 import json
 import math
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import InputError
+from recon3d.environment import machine, versions
 from recon3d.files import replacing
 
 NOTES = {
@@ -27,7 +26,7 @@ NOTES = {
     "peak_mb": "largest resident memory of the fit's process, in MiB; a GPU's memory is not in it",
     "gaussians": "Gaussians in the final splat",
 }
-# What other programs call a tidy row of the table: these first, then whatever else the test measured.
+# The columns that stand first; then whatever else the test measured.
 FIRST = ("psnr", "ssim", "lpips_vgg", "lpips_vgg_papers", "seconds", "gaussians", "peak_mb")
 
 
@@ -56,7 +55,7 @@ def benchmark(config: Path, *, root: Path, out: Path, seeds: int = 3, views: int
         "views": views,
     }
     results = [_result(out, seed, about, config, views) for seed in range(seeds)]
-    table = summary(results) | {"about": about, "notes": NOTES, "versions": _versions(), "machine": _machine()}
+    table = summary(results) | {"about": about, "notes": NOTES, "versions": versions(), "machine": machine()}
     _write_json(out / "table.json", table)
     print(f"\n{text_table(table)}\n\ntable: {out / 'table.json'}")
 
@@ -185,31 +184,3 @@ def _deviation(values: Iterable[float | None]) -> float | None:
 def _write_json(path: Path, value: object) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("sparse-vision-3d", "torch", "numpy", "numba", "lightning", "opencv-python-headless", "gsplat"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    }
-
-
-def _processor() -> str:
-    """The processor's name, which Python itself does not tell on Linux."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
