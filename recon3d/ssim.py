@@ -45,7 +45,17 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
 
 
 def l1_ssim(image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
-    """``(1 - w) * mean |image - target| + w * (1 - ssim)`` of [H, W, 3] images, a scalar with gradients."""
+    """``(1 - w) * mean |image - target| + w * (1 - ssim)`` of [H, W, 3] images, a scalar with gradients.
+
+    Raises:
+        ValueError: where the shapes disagree.
+    """
+    if image.shape != target.shape or image.ndim != 3:
+        raise ValueError(f"image {tuple(image.shape)} and target {tuple(target.shape)} must both be [H, W, 3]")
+    if image.device.type == "cpu" and image.dtype == target.dtype == torch.float32 and not target.requires_grad:
+        from recon3d.ssim_cpu import l1_ssim_cpu
+
+        return l1_ssim_cpu(image, target, ssim_weight)
     loss = (1 - ssim_weight) * (image - target).abs().mean()
     if ssim_weight == 0:
         return loss

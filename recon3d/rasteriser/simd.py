@@ -40,11 +40,11 @@ _HAS_AVX512 = _IS_X86 and bool(llvm.get_host_cpu_features().get("avx512f"))
 
 
 @functools.cache
-def _sources_stamp() -> str:
-    """Digest of this package's sources."""
+def _sources_stamp(path: str) -> str:
+    """Digest of this package's sources and of the file at ``path``."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for source in sorted({Path(path), *Path(__file__).parent.glob("*.py")}):
+        digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
@@ -55,7 +55,7 @@ def kernel(function: Any) -> Any:
     vector operations), so the cache is tied to all of them.
     """
     dispatcher = njit(function, cache=True, nogil=True, fastmath=FAST_MATH, error_model="numpy")
-    dispatcher._cache._cache_file._source_stamp = _sources_stamp()
+    dispatcher._cache._cache_file._source_stamp = _sources_stamp(function.__code__.co_filename)
     return dispatcher
 
 
@@ -405,6 +405,22 @@ quarters = _regroup(4, lambda i, k: (i // 4, 4 * k + i % 4))
 # The RGB rows of a 4x4 pixel block, as (first, middle, last) four numbers of each row -> (r, g, b), and back.
 block_channels = _regroup(3, _block_pick)
 block_thirds = _regroup(3, _block_unpick)
+
+
+@intrinsic
+def lanes_between(typing, low, high):
+    """A mask of lanes ``low`` to ``high`` - 1."""
+
+    def generate(context, builder, signature, args):
+        ends = []
+        for kind, value in zip(signature.args, args, strict=True):
+            value = context.cast(builder, value, kind, types.int32)
+            end = builder.insert_element(ir.Constant(_VI, ir.Undefined), value, ir.Constant(_I32, 0))
+            ends.append(_shuffle(builder, end, ir.Constant(_VI, ir.Undefined), [0] * LANES))
+        iota = ir.Constant(_VI, list(range(LANES)))
+        return builder.and_(builder.icmp_signed(">=", iota, ends[0]), builder.icmp_signed("<", iota, ends[1]))
+
+    return mask16(low, high), generate
 
 
 def lane_constant(values):
