@@ -18,7 +18,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
-from datasets.errors import InputError
 from recon3d.fitting.data import Batch, SceneData
 from recon3d.fitting.module import SplatModule
 from recon3d.fitting.run_folder import HISTORY, PREVIEWS, write_text
@@ -58,11 +57,7 @@ class History(Callback):
             return
         assert isinstance(pl_module, SplatModule)
         loss = float(outputs["loss"])
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss became {loss} at step {step}. Lower model.learning_rates, or look for a photo or camera "
-                "that is wrong; the last checkpoint is from before"
-            )
+        pl_module.require_finite()
         self._errors[batch.index] = _squared_error(outputs["colour"][0], batch)
         mean = sum(self._errors.values()) / len(self._errors)
         record = {

@@ -6,12 +6,12 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datasets.errors import InputError
@@ -116,13 +116,12 @@ def fit(argv: Sequence[str]) -> None:
     Every key of the YAML is an option too, and options after --config win.
     """
     began = time.perf_counter()
-    _quiet()
-    cli = FitCLI(argv)
+    with _quiet():
+        _fit(FitCLI(argv), began)
+
+
+def _fit(cli: FitCLI, began: float) -> None:
     config = cli.config
-    _fit(cli, config, began)
-
-
-def _fit(cli: FitCLI, config: Namespace, began: float) -> None:
     run: Path = config.out
     if cli.trainer.max_steps < 1:
         raise InputError(f"trainer.max_steps is {cli.trainer.max_steps}, expected at least 1")
@@ -157,7 +156,15 @@ def splat_of(module: SplatModule, data: SceneData) -> Splat:
     )
 
 
-def _quiet() -> None:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keep Lightning's advice about things that do not concern a fit from the terminal."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        logger.setLevel(level)

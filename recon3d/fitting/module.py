@@ -213,8 +213,20 @@ class SplatModule(LightningModule):
         more = {"lr": rate} if "lr" in inspect.signature(edit).parameters else {}
         edit(self.params, optimisers, self.densification_state, step, info, **more)
 
+    def require_finite(self) -> None:
+        """Raise InputError where a parameter became NaN or infinite."""
+        finite = torch.ones(len(self.params["means"]), dtype=torch.bool, device=self.device)
+        for param in self.params.values():
+            finite &= torch.isfinite(param.detach()).flatten(1).all(1) if param.ndim > 1 else torch.isfinite(param)
+        if broken := int((~finite).sum()):
+            raise InputError(
+                f"after step {self.global_step} {broken} of {len(finite)} Gaussians are not finite. Lower "
+                "model.learning_rates, or look for a photo or camera that is wrong; the last checkpoint is from before"
+            )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the parameters alone do not tell (Lightning's hook)."""
+        """Add what the parameters alone do not tell (Lightning's hook); InputError for what must not be kept."""
+        self.require_finite()
         checkpoint["fit"] = {"extent": self.extent, "densification": dict(self.densification_state)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ class LearningRates:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not value >= 0 or (name == "means_decay" and value == 0):
-                raise ValueError(f"learning_rates.{name} is {value}, expected a positive number")
+                raise ValueError(f"model.learning_rates.{name} is {value}, expected a positive number")
 
     def of_means(self, extent: float, progress: float) -> float:
         """Rate of the means where ``progress`` (0 to 1) of the fit is done."""

@@ -19,8 +19,8 @@ _MADE = (
     *(CONFIG, HISTORY, SPLAT, CHECKPOINTS, LOGS, PREVIEWS),
     *("metrics.json", "renders", "video.mp4", "report.html"),
 )
-# Options that say where and how long to run, not what to compute.
-_INCIDENTAL = ("out", "resume", "overwrite", "time_limit", "checkpoint", "previews", "history")
+# Options that decide the result; the others say where, how long and how loudly to run.
+_DECISIVE = ("seed", "model.", "data.", "trainer.max_steps")
 
 
 def last_checkpoint(run: Path) -> Path:
@@ -75,7 +75,7 @@ def prepare(run: Path, config: str, *, resume: bool, overwrite: bool) -> Path | 
 def differences(old: Any, new: Any) -> list[str]:
     """``key: old -> new`` of what would change the result, at most four."""
     before, after = _flat(old), _flat(new)
-    keys = [key for key in sorted(before.keys() | after.keys()) if key.partition(".")[0] not in _INCIDENTAL]
+    keys = [key for key in sorted(before.keys() | after.keys()) if key.startswith(_DECISIVE)]
     changed = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
     return changed if len(changed) <= 4 else [*changed[:4], f"and {len(changed) - 4} more"]
 

@@ -36,6 +36,18 @@ class WallStart(Initialiser):
         return Start(gaussians, torch.tensor([0.2, 0.3, 0.4]), 1.0)
 
 
+class Blowup(Loss):
+    """Turns into NaN at its 15th value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def value(self, render: Render, target: Target, gaussians: Gaussians) -> Tensor:
+        self.steps += 1
+        return render.colour.mean() * (float("nan") if self.steps == 15 else 1.0)
+
+
 class KillSwitch(Loss):
     """Kills the process without warning, as the environment says: in the n-th step, or within the n-th checkpoint."""
 

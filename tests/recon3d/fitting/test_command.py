@@ -119,6 +119,8 @@ def test_mistyped_key_names_it_and_lists_the_accepted(
         "--checkpoint.every=0",
         "--model.sh_degree=4",
         "--history.every=0",
+        "--previews.every=0",
+        "--model.learning_rates.quats=-1",
         "--trainer.max_steps=0",
     ],
 )
@@ -165,3 +167,14 @@ def test_interrupt_stops_after_the_step_with_a_checkpoint(
     assert not (run / "splat.safetensors").exists()
     fit(arguments(run, "--resume"))
     same_fit(tmp_path / "straight", run)
+
+
+def test_loss_that_is_not_a_number_ends_the_fit(arguments: Arguments, tmp_path: Path) -> None:
+    config = tmp_path / "blowup.yaml"
+    config.write_text("model: {losses: [{class_path: plugins.Blowup}]}")
+    with pytest.raises(InputError, match=r"after step 20 .* Gaussians are not finite"):
+        fit(arguments(tmp_path / "run", f"--config={config}"))
+    stored = checkpoint_of(tmp_path / "run")
+    assert stored["global_step"] == 14
+    assert bool(torch.isfinite(stored["state_dict"]["params.means"]).all())
+    assert not (tmp_path / "run" / "splat.safetensors").exists()

@@ -262,13 +262,10 @@ def test_mcmc_jitter_follows_the_covariance_and_spares_the_opaque() -> None:
     strategy.step_post_backward(params, optimisers, {}, 7, info(1), lr=0.5)
     torch.manual_seed(3)
     noise = torch.randn(COUNT, 3)
-    for i in range(COUNT):
-        axes = rotation_matrices(params["quats"].detach()[i : i + 1])[0] @ torch.diag(
-            params["scales"].detach()[i].exp()
-        )
-        opacity = float(torch.sigmoid(params["opacities"][i]))
-        fade = 1 / (1 + math.exp(100 * (opacity - 0.005)))
-        moved = params["means"].detach()[i] - before[i]
+    for i, row in enumerate(copy_of(params, optimisers)):
+        axes = rotation_matrices(row["quats"][None])[0] @ torch.diag(row["scales"].exp())
+        fade = 1 / (1 + math.exp(100 * (float(torch.sigmoid(row["opacities"])) - 0.005)))
+        moved = row["means"] - before[i]
         torch.testing.assert_close(moved, axes @ axes.T @ noise[i] * fade, rtol=1e-3, atol=1e-6)
     assert not torch.equal(params["means"][:30], before[:30])
 
