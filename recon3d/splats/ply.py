@@ -7,6 +7,7 @@ opacity (logit), scale_0..2 (log), rot_0..3 (wxyz). What a vertex cannot hold is
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -147,7 +148,9 @@ def _read_vertices(path: Path, file: BinaryIO, kind: str, elements: list[_Elemen
 def _ascii_rows(path: Path, file: BinaryIO, count: int, dtype: np.dtype) -> np.ndarray:
     names = dtype.names or ()
     try:
-        rows = np.loadtxt(file, np.float64, comments=None, max_rows=count, ndmin=2) if count else np.zeros((0, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about empty lines and files, reported below
+            rows = np.loadtxt(file, np.float64, comments=None, max_rows=count, ndmin=2) if count else np.zeros((0, 1))
         if count and rows.shape != (count, len(names)):
             raise ValueError(f"{rows.shape[0]} rows of {rows.shape[1]} numbers, expected {count} of {len(names)}")
     except ValueError as error:

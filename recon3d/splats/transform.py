@@ -27,7 +27,7 @@ def transformed(gaussians: Gaussians, similarity: np.ndarray) -> Gaussians:
     moved = {name: value.detach().cpu().double() for name, value in gaussians.parameters().items()}
     moved["means"] = moved["means"] @ torch.from_numpy(scale * rotation).T + torch.from_numpy(similarity[:3, 3].copy())
     moved["scales"] = moved["scales"] + np.log(scale)
-    turn = torch.from_numpy(Rotation.from_matrix(rotation).as_quat(scalar_first=True))
+    turn = torch.from_numpy(Rotation.from_matrix(rotation).as_quat()[[3, 0, 1, 2]])
     moved["quats"] = _multiplied(turn, moved["quats"])
     moved["shN"] = _turned_harmonics(moved["shN"], rotation)
     return Gaussians(**{name: value.float() for name, value in moved.items()})
