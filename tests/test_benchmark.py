@@ -126,3 +126,24 @@ def test_peak_memory_is_the_childs_own():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("[] True True"), done.stdout
+
+
+def test_a_real_benchmark_is_measured_once(tmp_path, capfd):
+    config = tmp_path / "small.yaml"
+    config.write_text(
+        "model: {initialiser: {class_path: recon3d.initialise.RandomStart}}\n"
+        "data: {downscale: 8}\ntrainer: {max_steps: 2}\n"
+    )
+    out = tmp_path / "out"
+    benchmark(config, root=Path("builtin"), out=out, seeds=1, views=2)
+    table = json.loads((out / "table.json").read_text())
+    assert len(table["per_image"]) == 8
+    assert table["mean"]["psnr"] > 0
+    assert table["mean"]["seconds"] > 0
+    assert table["mean"]["peak_mb"] > 100
+    assert table["mean"]["gaussians"] > 0
+    made = (out / "seed_0" / "config.yaml").stat().st_mtime_ns
+    capfd.readouterr()
+    benchmark(config, root=Path("builtin"), out=out, seeds=1, views=2)
+    assert (out / "seed_0" / "config.yaml").stat().st_mtime_ns == made
+    assert "finished before" in capfd.readouterr().out
