@@ -42,6 +42,7 @@ from recon3d.rasteriser.simd_memory import (
     flush_denormals,
     load,
     prefetch,
+    prefetch_for_writing,
     restore_denormals,
     store,
     store_all,
@@ -106,6 +107,19 @@ def _open_tile(scratch, base, left, top, width, height, mask):
                 else:
                     scratch[s + i] = -1.0
     return live
+
+
+@inlined
+def _prefetch_pixels(left, top, width, height, colour, alpha, depth):
+    """Fetch the cache lines that the tile will be written to while it is blended."""
+    across = min(TILE_WIDTH, width - left)
+    for y in range(top, min(height, top + TILE_HEIGHT)):
+        q = y * width + left
+        for i in range(0, 3 * across, 16):
+            prefetch_for_writing(colour, 3 * q + i)
+        for i in range(0, across, 16):
+            prefetch_for_writing(alpha, q + i)
+            prefetch_for_writing(depth, q + i)
 
 
 @inlined
@@ -206,6 +220,13 @@ def blend(
         left, top = tile % tiles_across * TILE_WIDTH, tile // tiles_across * TILE_HEIGHT
         live = _open_tile(scratch, base, left, top, width, height, mask)
         stopped = NONE
+        if mask.size > 0:  # pixels outside the mask are closed from the start, for the backward pass too
+            for b in range(BLOCKS):
+                if live >> np.uint64(b) & ONE != NONE:
+                    inside = load(scratch, base + b * STATE) > 0.0
+                    store(stops, (tile * BLOCKS + b) * 16, where(inside, never, zero))
+                    stopped |= ONE << np.uint64(b)
+        _prefetch_pixels(left, top, width, height, colour, alpha, depth)
         for p in range(start, end):
             if live == NONE:
                 for q in range(p, end):

@@ -64,12 +64,14 @@ class _Rasterise(torch.autograd.Function):
         poses, background, features, means2d, alpha, factor, *_ = ctx.saved_tensors
         _, _, _, _, _, wants_poses, wants_background, *_ = ctx.needs_input_grad
         if any(one.workspace is None for one in ctx.passes):  # a second backward through a retained graph
-            _paint(ctx.passes, background, ctx.mask, features, torch.empty_like(means2d, dtype=torch.int32))
+            radii = torch.empty(len(poses), len(ctx.passes[0].parameters[0]), 2, dtype=torch.int32)
+            _paint(ctx.passes, background, ctx.mask, features, radii)
         totals: list[np.ndarray] = []
         v_features = None if features is None else np.zeros(features.shape, np.float32)
         v_poses = torch.zeros(len(poses), 4, 4, dtype=torch.float64) if wants_poses else None
-        v_means2d = np.empty(means2d.shape, np.float32)
-        absolute = np.empty(means2d.shape, np.float32) if ctx.settings.absolute_gradients else None
+        count, rows = means2d.shape[1], len(ctx.passes[0].parameters[0])  # rows: filled up by _padded
+        v_means2d = np.empty((len(poses), rows, 2), np.float32)
+        absolute = np.empty_like(v_means2d) if ctx.settings.absolute_gradients else None
         for c, one in enumerate(ctx.passes):
             width, height = one.size
             v_image = _gradient(v_colour, c, (height, width, 3))
@@ -87,7 +89,7 @@ class _Rasterise(torch.autograd.Function):
                 _add_pose_gradient(v_poses[c], poses[c].double(), torch.from_numpy(pose))
         *v_parameters, v_factor = [torch.from_numpy(total) for total in totals]
         if absolute is not None:
-            means2d.absgrad = torch.from_numpy(absolute)
+            means2d.absgrad = torch.from_numpy(absolute[:, :count])
         v_background = None
         if wants_background and v_colour is not None:
             behind = 1 - alpha if ctx.mask is None else (1 - alpha) * ctx.mask
@@ -98,7 +100,7 @@ class _Rasterise(torch.autograd.Function):
             v_background,
             None if factor is None else v_factor,
             None if v_features is None else torch.from_numpy(v_features),
-            torch.from_numpy(v_means2d),
+            torch.from_numpy(v_means2d[:, :count]),
             None,
             *v_parameters,
         )
@@ -159,7 +161,6 @@ def render_cpu(
     size = cameras.size
     means2d = torch.from_numpy(np.zeros((len(cameras), count, 2), np.float32))
     means2d.requires_grad_(torch.is_grad_enabled())
-    screen = means2d if rows == count else torch.cat([means2d, torch.zeros(len(cameras), rows - count, 2)], 1)
     radii = torch.from_numpy(np.empty((len(cameras), rows, 2), np.int32))
     parameters = [
         _padded(gaussians.means, rows),
@@ -179,7 +180,7 @@ def render_cpu(
         background.contiguous(),
         None if opacity_factor is None else _padded(opacity_factor, rows, 1.0),
         None if features is None else _padded(features, rows).contiguous(),
-        screen,
+        means2d,
         radii,
         *parameters,
     )

@@ -15,17 +15,20 @@ _BLACK = np.zeros(3, np.float32)
 
 
 @kernel
-def _sum_slots(tickets, first_slots, tile_counts, moments, channels, totals):
-    """Add columns V_CHANNELS .. V_CHANNELS + channels of each Gaussian's slots to totals [N, channels]."""
+def _add_slots(tickets, first_slots, tile_counts, extra, moments, totals):
+    """Add ``extra``'s gradients of the channels to totals [N, channels], and its other moments to ``moments``."""
     count = totals.shape[0]
     while True:
         chunk = take_ticket(tickets)
         if chunk * CHUNK >= count:
             break
         for n in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
-            for slot in range(first_slots[n], first_slots[n] + tile_counts[n] if tile_counts[n] > 0 else 0):
-                for c in range(channels):
-                    totals[n, c] += moments[slot, V_CHANNELS + c]
+            for k in range(tile_counts[n]):
+                slot = first_slots[n] + k
+                for c in range(totals.shape[1]):
+                    totals[n, c] += extra[slot, V_CHANNELS + c]
+                for c in range(G_DD + 1):
+                    moments[slot, c] += extra[slot, c]
 
 
 def _recoloured(one: CameraPass, features: np.ndarray) -> np.ndarray:
@@ -64,8 +67,7 @@ def gather_features(
         v_three, v_fourth = np.ascontiguousarray(v_four[:, :, :3]), np.ascontiguousarray(v_four[:, :, 3])
         records = _recoloured(one, features[:, group])
         extra = one.blend_backward("feature_moments", records, _BLACK, v_three, v_alpha, v_fourth)
-        moments[:, : G_DD + 1] += extra[:, : G_DD + 1]
         totals = np.zeros((len(features), group.stop - first), np.float32)
         chunks = -(-len(features) // CHUNK)
-        pool.run(_sum_slots, chunks, one.first_slots, one.tile_counts, extra, group.stop - first, totals)
+        pool.run(_add_slots, chunks, one.first_slots, one.tile_counts, extra, moments, totals)
         v_features[:, group] += totals

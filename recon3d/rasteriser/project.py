@@ -122,10 +122,12 @@ def project(
             i = min(first, count - LANES)
             x, y, z = deinterleave3(load(means, 3 * i), load(means, 3 * i + 16), load(means, 3 * i + 32))
             px, py, pz = to_camera(camera, x, y, z)
-            opacity = sigmoid(load(opacities, i))
+            logit = load(opacities, i)
+            opacity = sigmoid(logit)
             if opacity_factor.shape[0] > 0:
                 opacity = opacity * load(opacity_factor, i)
             shown = (pz >= element(camera, NEAR)) & (pz <= element(camera, FAR)) & (opacity >= ALPHA_MIN)
+            shown = shown & (absolute(logit) < HUGE)
             bits = lane_bits(shown)
             around_x, around_y = zero, zero
             if bits != 0:
@@ -134,6 +136,7 @@ def project(
                 q = deinterleave4(
                     load(quats, 4 * i), load(quats, 4 * i + 16), load(quats, 4 * i + 32), load(quats, 4 * i + 48)
                 )
+                shown = shown & (absolute(lx) + absolute(ly) + absolute(lz) < HUGE)  # exp() would hide NaN
                 m, _, _ = rotation(q[0], q[1], q[2], q[3])
                 j, _ = jacobian(camera, px, py, rz)
                 u = half_covariance(to_screen_rows(camera, j), m, exp(lx), exp(ly), exp(lz))

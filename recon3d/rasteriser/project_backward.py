@@ -182,13 +182,6 @@ def project_backward(
             v00 = 0.5 * k0 * k0 * f[G_EE]
             v01 = 0.5 * k0 * (k1 * f[G_EE] + k2 * f[G_ED])
             v11 = 0.5 * (k1 * k1 * f[G_EE] + 2.0 * k1 * k2 * f[G_ED] + k2 * k2 * f[G_DD])
-            if antialiased:
-                c00, c01, c11, sharp = covariance(u)
-                inner = 0.5 * f[G] / sharp
-                outer = 0.5 * f[G] / (sharp + BLUR * (c00 + c11) + BLUR * BLUR)
-                v00 = v00 + inner * c11 - outer * (c11 + BLUR)
-                v01 = v01 - (inner - outer) * c01
-                v11 = v11 + inner * c00 - outer * (c00 + BLUR)
             v_level = f[G] * (1.0 - sigmoid(load(opacities, i)))
             store(v_opacities, i, where(bits, v_level, zero))
             if v_factor.shape[0] > 0:
@@ -204,6 +197,20 @@ def project_backward(
                 2.0 * (v01 * u[1] + v11 * u[4]),
                 2.0 * (v01 * u[2] + v11 * u[5]),
             )
+            if antialiased:
+                # log(ratio of areas) = log(sharp / blurred) / 2, where sharp = |n|^2 with n the product of u's rows:
+                # through n, since sharp as a difference of products has no digits left for a needle.
+                c00, _, c11, sharp = covariance(u)
+                blurred = sharp + BLUR * (c00 + c11) + BLUR * BLUR
+                n0, n1, n2 = u[1] * u[5] - u[2] * u[4], u[2] * u[3] - u[0] * u[5], u[0] * u[4] - u[1] * u[3]
+                widening = f[G] * BLUR / blurred
+                inner = widening * (c00 + c11 + BLUR) / sharp
+                e00 = e00 + inner * (u[4] * n2 - u[5] * n1) - widening * u[0]
+                e01 = e01 + inner * (u[5] * n0 - u[3] * n2) - widening * u[1]
+                e02 = e02 + inner * (u[3] * n1 - u[4] * n0) - widening * u[2]
+                e10 = e10 + inner * (n1 * u[2] - n2 * u[1]) - widening * u[3]
+                e11 = e11 + inner * (n2 * u[0] - n0 * u[2]) - widening * u[4]
+                e12 = e12 + inner * (n0 * u[1] - n1 * u[0]) - widening * u[5]
             e00, e10, e01, e11, e02, e12 = e00 * sx, e10 * sx, e01 * sy, e11 * sy, e02 * sz, e12 * sz
             # n: gradient of m (with its column's scale already in e); its columns' products with m give the log scales.
             n00, n01, n02 = a[0] * e00 + a[3] * e10, a[0] * e01 + a[3] * e11, a[0] * e02 + a[3] * e12

@@ -189,6 +189,20 @@ def prefetch(typing, array, offset):
 
 
 @intrinsic
+def prefetch_for_writing(typing, array, offset):
+    """Ask for the cache line of an element that will be written soon."""
+
+    def generate(context, builder, signature, args):
+        pointer = builder.bitcast(_element(context, builder, signature, args), _I8P)
+        kind = ir.FunctionType(ir.VoidType(), [_I8P, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [pointer, ir.Constant(_I32, 1), ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
+        return context.get_dummy_value()
+
+    return types.none(array, offset), generate
+
+
+@intrinsic
 def take_ticket(typing, counter):
     """Add one to the int64 in ``counter[0]`` atomically and return what it was."""
 
