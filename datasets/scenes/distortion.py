@@ -57,7 +57,7 @@ class Undistortion:
         return np.clip(warped, 0, 1, out=warped)
 
     def nearest(self, pixels: np.ndarray) -> np.ndarray:
-        """Resample [H, W] depth or mask (nearest pixel, 0 where masked). The axes are kept, so z-depth stays z-depth."""
+        """Resample [H, W] depth or mask (nearest pixel, 0 where masked). The axes stay, and so z-depth does."""
         warped = cv2.remap(pixels, self.map_x, self.map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
         return warped if self.mask is None else np.where(self.mask, warped, 0).astype(pixels.dtype)
 

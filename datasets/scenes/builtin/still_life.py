@@ -49,24 +49,24 @@ class _Room:
     def walls(self) -> list[Part]:
         paper = paint.botanical(
             self.rng,
-            (1300, 800),
+            (1500, 680),
             (0.30, 0.40, 0.42),
             ((0.45, 0.58, 0.46), (0.56, 0.62, 0.42), (0.40, 0.52, 0.50)),
             ((0.86, 0.62, 0.50), (0.92, 0.84, 0.66), (0.74, 0.46, 0.46)),
-            150,
-            34,
+            120,
+            40,
         )
         panels = paint.wood(self.rng, (0.22, 0.15, 0.10), (0.42, 0.30, 0.20), (512, 512), 7)
         floor = paint.wood(self.rng, (0.26, 0.17, 0.10), (0.50, 0.36, 0.22), (512, 512), 9)
-        wall = rectangle((-2.2, 0.95, -0.15), (4.4, 0, 0), (0, 0, 2.6), self.n(110), self.n(64))
+        wall = rectangle((-2.0, 0.95, -0.15), (4.0, 0, 0), (0, 0, 1.8), self.n(100), self.n(46))
         base = rectangle((-2.2, 0.93, -0.8), (4.4, 0, 0), (0, 0, 0.66), self.n(80), self.n(20))
         rail = rectangle((-2.2, 0.915, -0.14), (4.4, 0, 0), (0, 0.035, 0.0), self.n(80), 2)
         ground = rectangle((-2.2, -2.0, -0.8), (4.4, 0, 0), (0, 2.95, 0), self.n(60), self.n(40))
-        wainscot = Material(np.ascontiguousarray(panels.transpose(1, 0, 2)), (4.4, 0.66), specular=0.05)
+        wainscot = Material(np.ascontiguousarray(panels.transpose(1, 0, 2)), (4.4, 0.66))
         return [
-            (wall, Material(paper, (4.4, 2.6))),
+            (wall, Material(paper, (4.0, 1.8))),
             (merged([base, rail]), wainscot),
-            (ground, Material(floor, (4.4, 2.95), specular=0.05)),
+            (ground, Material(floor, (4.4, 2.95))),
         ]
 
     def table(self) -> list[Part]:
@@ -97,7 +97,7 @@ class _Room:
         wood = Material(grain, (1.9, 0.98), specular=0.10, gloss=60)
         return [
             (top, wood),
-            (merged([edge, *feet]), Material(grain, (1.9, 0.4), specular=0.06)),
+            (merged([edge, *feet]), Material(grain, (1.9, 0.4))),
             (surface(drape, self.n(140), self.n(140)), Material(cloth, (side, side))),
         ]
 
@@ -164,7 +164,7 @@ class _Room:
         green = paint.streaked(rng, (0.27, 0.40, 0.17), 0.35)
         parts += [
             (merged(stems), Material(green, (0.015, 0.4))),
-            (merged(leaves), Material(green, (0.03, 0.09), specular=0.08, thin=True)),
+            (merged(leaves), Material(green, (0.03, 0.09), thin=True)),
         ]
         looks = {
             "daisy": ((0.95, 0.94, 0.88), (0.88, 0.66, 0.14)),
@@ -283,7 +283,7 @@ class _Room:
         bottom = revolved([(0.001, 0.003), (0.107, 0.003)], self.n(32, 12), 6)
         cane = paint.streaked(self.rng, (0.66, 0.48, 0.27), 0.5)
         wicker = merged([*woven, *upright, *rim, *grips, bottom]).placed(at, 35)
-        parts: list[Part] = [(wicker, Material(cane, (0.03, 0.04), specular=0.05))]
+        parts: list[Part] = [(wicker, Material(cane, (0.03, 0.04)))]
         orange = ((0.93, 0.52, 0.10), (0.88, 0.42, 0.07))
         apple = ((0.74, 0.16, 0.10), (0.72, 0.68, 0.24))
         pear = ((0.72, 0.72, 0.26), (0.80, 0.62, 0.22))
@@ -358,7 +358,7 @@ class _Room:
         return [(foot.placed(at), brass), (shade.placed(at), cloth)]
 
     def picture(self) -> list[Part]:
-        wide, high, left, low, y = 0.56, 0.40, -0.02, 0.42, 0.935
+        wide, high, left, low, y = 0.54, 0.38, -0.03, 0.39, 0.935
         canvas = rectangle((left, y, low), (wide, 0, 0), (0, 0, high), self.n(40), self.n(30))
         bars = []
         for x0, z0, length, along in (
@@ -384,7 +384,7 @@ class _Room:
             ball((r, r, 0.9 * r), self.n(20, 8), self.n(14, 6)).placed((x, y, r))
             for x, y, r in ((-0.30, -0.28, 0.017), (-0.265, -0.25, 0.015), (-0.33, -0.235, 0.016))
         ]
-        marble = ball((0.032, 0.032, 0.032), self.n(48, 16), self.n(32, 12)).placed((-0.24, -0.08, 0.037))
+        marble = ball((0.042, 0.042, 0.042), self.n(48, 16), self.n(32, 12)).placed((-0.25, -0.09, 0.047))
         shell = paint.fruit(self.rng, (0.55, 0.36, 0.18), (0.36, 0.22, 0.10))
         yellow = paint.streaked(self.rng, (0.90, 0.66, 0.10), 0.1)
         steel = paint.plain(self.rng, (0.30, 0.31, 0.33), (32, 32), 0.02)

@@ -105,7 +105,7 @@ class World:
     def _bake(self, mesh: Mesh, vertex_part: np.ndarray, light_rays: int, sky_rays: int) -> None:
         """Irradiance at each vertex: the window's direct light, then one bounce from everything around."""
         thin = np.array([material.thin for material in self.materials])[vertex_part]
-        albedo = np.stack([texture.mean(axis=(0, 1)) for texture in self._textures])[vertex_part]
+        albedo = np.stack([texture[1:-1, 1:-1].mean(axis=(0, 1)) for texture in self._textures])[vertex_part]
         glow = np.array([material.glow for material in self.materials])[vertex_part]
         points, normals = mesh.vertices.astype(np.float32), mesh.normals.astype(np.float32)
         direct = self._window_light(points, normals, light_rays)
@@ -251,7 +251,7 @@ def _room_light(directions: np.ndarray) -> np.ndarray:
 
 
 def _prepared(material: Material, footprint: float) -> np.ndarray:
-    """The texture in linear light, no finer than rays can sample it."""
+    """The texture in linear light, no finer than rays can sample it, with a margin that repeats its other side."""
     linear = np.clip(material.texture, 0, 1).astype(np.float32) ** np.float32(2.2)
     height, width = linear.shape[:2]
     wanted = [
@@ -259,26 +259,25 @@ def _prepared(material: Material, footprint: float) -> np.ndarray:
         for have, metres in zip((width, height), material.texel, strict=True)
     ]
     resized = cv2.resize(linear, (wanted[0], wanted[1]), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(resized.reshape(wanted[1], wanted[0], 3))
+    return np.pad(resized.reshape(wanted[1], wanted[0], 3), ((1, 1), (1, 1), (0, 0)), mode="wrap")
 
 
 def _sampled(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """[N, 3] bilinear samples, v upwards, repeating."""
-    height, width = texture.shape[:2]
-    padded = np.pad(texture, ((1, 1), (1, 1), (0, 0)), mode="wrap")
+    """[N, 3] bilinear samples of a texture with its margin, v upwards, repeating."""
+    height, width = texture.shape[0] - 2, texture.shape[1] - 2
     x = np.float32(width) * (uv[:, 0] - np.floor(uv[:, 0])) + np.float32(0.5)
     y = np.float32(height) * (1 - (uv[:, 1] - np.floor(uv[:, 1]))) + np.float32(0.5)
     columns = 4096  # cv2 takes maps of up to 32767 a side
     rows = -(-len(uv) // columns)
     map_x, map_y = np.zeros((2, rows * columns), np.float32)
     map_x[: len(uv)], map_y[: len(uv)] = x, y
-    samples = cv2.remap(padded, map_x.reshape(rows, columns), map_y.reshape(rows, columns), cv2.INTER_LINEAR)
+    samples = cv2.remap(texture, map_x.reshape(rows, columns), map_y.reshape(rows, columns), cv2.INTER_LINEAR)
     return samples.reshape(-1, 3)[: len(uv)]
 
 
 def _developed(light: np.ndarray) -> np.ndarray:
     """Linear light to sRGB: highlights roll off, then the transfer curve."""
-    exposed = 0.92 * light
-    mapped = np.where(exposed < 0.6, exposed, 0.6 + 0.4 * (1 - np.exp(-(exposed - 0.6) / 0.4)))
+    exposed = 0.80 * light
+    mapped = np.where(exposed < 0.5, exposed, 0.5 + 0.5 * (1 - np.exp(-(exposed - 0.5) / 0.5)))
     curved = np.where(mapped < 0.0031308, 12.92 * mapped, 1.055 * np.maximum(mapped, 1e-6) ** (1 / 2.4) - 0.055)
     return np.clip(curved, 0, 1).astype(np.float32)
