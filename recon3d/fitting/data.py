@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,13 @@ class Batch:
 def view_at(step: int, views: int, seed: int) -> int:
     """Index of the view that ``step`` sees: every epoch is a permutation of all views, a pure function of the seed."""
     epoch, place = divmod(step, views)
-    return int(np.random.default_rng([seed, epoch]).permutation(views)[place])
+    return _order(epoch, views, seed)[place]
+
+
+@lru_cache(maxsize=1)
+def _order(epoch: int, views: int, seed: int) -> list[int]:
+    order: list[int] = np.random.default_rng([seed, epoch]).permutation(views).tolist()
+    return order
 
 
 class StepLoader:

@@ -142,7 +142,7 @@ class SplatModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """One step on one view (Lightning's hook); returns the detached loss and colour."""
         step = self.global_step
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0] >> 1))
+        self._seed_noise(step)
         optimisers = self.optimisers
         rate = self.learning_rates.of_means(self.extent, (step + 1) / self.trainer.max_steps)
         optimisers["means"].param_groups[0]["lr"] = rate
@@ -158,6 +158,15 @@ class SplatModule(LightningModule):
         if self.densification is not None:
             self._densify(optimisers, step, info, rate)
         return {"loss": loss.detach(), "colour": rendered.colour.detach()}
+
+    def _seed_noise(self, step: int) -> None:
+        """Make the device's generator a function of the seed and the step."""
+        mixed = int(np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0] >> 1)
+        # Not torch.manual_seed: it seeds every kind of device, which takes longer than the rest of our Python.
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(mixed)
+        else:
+            torch.default_generator.manual_seed(mixed)
 
     def _render(self, gaussians: Gaussians, batch: Batch, step: int) -> Render:
         factor = None
