@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.errors import InputError
+
 
 def expect_shape(name: str, value: Tensor | np.ndarray, shape: tuple[int | None, ...]) -> None:
     """Raise ValueError, saying what was got, unless ``value`` has ``shape`` (None matches any size)."""
@@ -192,8 +194,8 @@ class Scene:
         return len(self.photos)
 
     def with_split(self, train: Sequence[int], test: Sequence[int]) -> Scene:
-        """The same scene with another split; raises ValueError for an index that is out of range or repeated."""
+        """The same scene with another split; raises InputError for an index that is out of range or repeated."""
         for name, indices in (("train", train), ("test", test)):
             if len(set(indices)) != len(indices) or any(not 0 <= i < len(self) for i in indices):
-                raise ValueError(f"the {name} split {list(indices)} does not fit a scene of {len(self)} views")
+                raise InputError(f"the {name} split {list(indices)} does not fit a scene of {len(self)} views")
         return replace(self, train=tuple(train), test=tuple(test))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from datasets.errors import SceneError
+from datasets.errors import InputError, SceneError
 from datasets.scenes import splits
 from datasets.scenes.cameras_json import read_cameras_json
 from datasets.scenes.capture import Capture, half_up, scene_from
@@ -59,19 +59,19 @@ def open_scene(
 
     Raises:
         SceneError: naming the file, what was found, and the mend.
-        ValueError: for an unknown kind or split, or options that exclude one another.
+        InputError: for an unknown kind or split, or options that exclude one another.
         ImportError: where the format needs a package that is not installed, naming the extra that brings it.
     """
     if kind is not None and kind not in get_args(Kind):
-        raise ValueError(f"unknown kind of scene {kind!r}: choose one of {', '.join(get_args(Kind))}")
+        raise InputError(f"unknown kind of scene {kind!r}: choose one of {', '.join(get_args(Kind))}")
     if split is not None:
         splits.expect_split_name(split)
     if split is not None and (train is not None or test is not None):
-        raise ValueError(f"give either the split {split!r} or explicit train and test indices, not both")
+        raise InputError(f"give either the split {split!r} or explicit train and test indices, not both")
     if (train is None) != (test is None):
-        raise ValueError("explicit train and test indices go together: give both (test may be empty)")
+        raise InputError("explicit train and test indices go together: give both (test may be empty)")
     if downscale < 1:
-        raise ValueError(f"downscale is {downscale}: give 1, 2, 4 ... for full, half, quarter size")
+        raise InputError(f"downscale is {downscale}: give 1, 2, 4 ... for full, half, quarter size")
     root = Path(root)
     if kind == "builtin" or (kind is None and root == Path("builtin")):
         return _open_builtin(split, views, train, test, downscale)
@@ -97,7 +97,7 @@ def _open_builtin(
     from datasets.scenes import builtin  # brings Open3D
 
     if split is not None:
-        raise ValueError(f"the built-in scene has its own split, not {split!r}: leave it out, or give indices")
+        raise InputError(f"the built-in scene has its own split, not {split!r}: leave it out, or give indices")
     size = (half_up(builtin.SIZE[0] / downscale), half_up(builtin.SIZE[1] / downscale))
     if train is not None and test is not None:
         return builtin.generate(size).with_split(train, test)

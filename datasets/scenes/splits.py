@@ -11,6 +11,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from datasets.errors import InputError
+
 SplitName = Literal["llff", "dtu", "blender8", "every_nth"]
 Split = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -25,12 +27,12 @@ def spread(pool: Sequence[int], views: int | None) -> tuple[int, ...]:
     Positions are rounded half to even, as the protocol's reference code does.
 
     Raises:
-        ValueError: where the pool is too small.
+        InputError: where the pool is too small.
     """
     if views is None:
         return tuple(pool)
     if not 1 <= views <= len(pool):
-        raise ValueError(f"{views} training views were asked for, of {len(pool)} that may train")
+        raise InputError(f"{views} training views were asked for, of {len(pool)} that may train")
     return tuple(pool[int(position)] for position in np.round(np.linspace(0, len(pool) - 1, views)))
 
 
@@ -40,10 +42,10 @@ def every_nth(count: int, views: int | None, nth: int = 8) -> Split:
     With nth = 8 this is LLFF's rule (RegNeRF's protocol, Niemeyer et al., 2022), also used on Mip-NeRF 360.
 
     Raises:
-        ValueError: for nth below 2, or where too few views are left to train.
+        InputError: for nth below 2, or where too few views are left to train.
     """
     if nth < 2:
-        raise ValueError(f"every {nth}th view would test and none would train: choose 2 or more")
+        raise InputError(f"every {nth}th view would test and none would train: choose 2 or more")
     test = tuple(range(0, count, nth))
     return spread([i for i in range(count) if i % nth], views), test
 
@@ -52,12 +54,12 @@ def dtu(count: int, views: int | None) -> Split:
     """pixelNeRF's split of a DTU scan's 49 views (Yu et al., 2021): the first ``views`` (at most 9) of its list train.
 
     Raises:
-        ValueError: where the scan has another number of views, or more than 9 are to train.
+        InputError: where the scan has another number of views, or more than 9 are to train.
     """
     if count != 49:
-        raise ValueError(f"the DTU split is for the 49 views of a scan; this scene has {count}")
+        raise InputError(f"the DTU split is for the 49 views of a scan; this scene has {count}")
     if views is not None and not 1 <= views <= len(DTU_TRAIN):
-        raise ValueError(f"the DTU split trains on 1 to {len(DTU_TRAIN)} views, not {views}")
+        raise InputError(f"the DTU split trains on 1 to {len(DTU_TRAIN)} views, not {views}")
     return DTU_TRAIN[:views], DTU_TEST
 
 
@@ -69,16 +71,16 @@ def blender8(train: Sequence[tuple[int, str]], test: Sequence[tuple[int, str]], 
         views: 8 or None.
 
     Raises:
-        ValueError: where one of the eight is absent, nothing is left to test, or ``views`` is another number.
+        InputError: where one of the eight is absent, nothing is left to test, or ``views`` is another number.
     """
     if views not in (None, 8):
-        raise ValueError(f"the blender8 split trains on 8 views, not {views}")
+        raise InputError(f"the blender8 split trains on 8 views, not {views}")
     numbered = {_frame_number(stem): index for index, stem in train}
     if missing := [f"r_{n}" for n in BLENDER8_TRAIN if n not in numbered]:
-        raise ValueError(f"the blender8 split needs train views that this scene lacks: {', '.join(missing)}")
+        raise InputError(f"the blender8 split needs train views that this scene lacks: {', '.join(missing)}")
     chosen = tuple(index for index, stem in test if (n := _frame_number(stem)) is not None and n % 8 == 0)
     if not chosen:
-        raise ValueError("the blender8 split tests every 8th view of transforms_test.json, and none was found")
+        raise InputError("the blender8 split tests every 8th view of transforms_test.json, and none was found")
     return tuple(numbered[n] for n in BLENDER8_TRAIN), chosen
 
 
@@ -88,6 +90,6 @@ def _frame_number(stem: str) -> int | None:
 
 
 def expect_split_name(name: str) -> None:
-    """Raise ValueError, listing what is accepted, for an unknown split."""
+    """Raise InputError, listing what is accepted, for an unknown split."""
     if name not in get_args(SplitName):
-        raise ValueError(f"unknown split {name!r}: choose one of {', '.join(get_args(SplitName))}")
+        raise InputError(f"unknown split {name!r}: choose one of {', '.join(get_args(SplitName))}")

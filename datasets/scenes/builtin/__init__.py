@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from datasets.errors import InputError
 from datasets.scenes.builtin.still_life import furnish
 from datasets.scenes.builtin.tracer import World
 from datasets.scenes.splits import spread
@@ -39,10 +40,10 @@ def generate(size: tuple[int, int] = SIZE, *, views: int | None = None, seed: in
         seed: of patterns and flowers; the cameras are always the same.
 
     Raises:
-        ValueError: for a size below 16 pixels or another number of views than 1 to 12.
+        InputError: for a size below 16 pixels or another number of views than 1 to 12.
     """
     if min(size) < 16:
-        raise ValueError(f"the built-in scene cannot be photographed at {size[0]}x{size[1]}: give 16 pixels or more")
+        raise InputError(f"the built-in scene cannot be photographed at {size[0]}x{size[1]}: give 16 pixels or more")
     poses, intrinsics = _poses(), _intrinsics(size)
     names = [f"train_{i:02d}" for i in range(TRAIN_VIEWS)] + [f"test_{i:02d}" for i in range(TEST_VIEWS)]
     count = len(names)
