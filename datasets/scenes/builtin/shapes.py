@@ -5,12 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
 Surface = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Count(Protocol):
+    """How many cells to divide a shape into, ``wanted`` at full detail."""
+
+    def __call__(self, wanted: int, least: int = 4) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ class Material:
     thin: bool = False
 
 
+Part = tuple[Mesh, Material]
+
+
 class World:
     """Meshes with their light, ready to be photographed. Deterministic: every ray is fixed beforehand.
 
@@ -52,9 +55,7 @@ class World:
         sky_rays: rays per vertex to everything around.
     """
 
-    def __init__(
-        self, parts: Sequence[tuple[Mesh, Material]], footprint: float, light_rays: int, sky_rays: int
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], footprint: float, light_rays: int, sky_rays: int) -> None:
         import open3d
 
         mesh = merged([part for part, _ in parts])
