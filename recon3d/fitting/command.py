@@ -21,6 +21,7 @@ from recon3d.fitting.callbacks import History, Previews, ProgressBar, Stop
 from recon3d.fitting.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.module import SplatModule
+from recon3d.report import write_report
 from recon3d.splats import Splat, save_splat
 
 
@@ -112,7 +113,7 @@ def fit(argv: Sequence[str]) -> None:
 
       recon3d fit --config configs/recon3d/photos.yaml --data.root SCENE --out RUN
 
-    RUN gets splat.safetensors, config.yaml, history.json, previews/, checkpoints/ and logs/ (TensorBoard).
+    RUN gets splat.safetensors, report.html, config.yaml, history.json, previews/, checkpoints/ and logs/ (TensorBoard).
     Every key of the YAML is an option too, and options after --config win.
     """
     began = time.perf_counter()
@@ -143,6 +144,7 @@ def _fit(cli: FitCLI, began: float) -> None:
     if cli.stop.out_of_time and step < steps:
         print(f"time is up after step {step} of {steps}; the same command with --resume continues", file=sys.stderr)
     print(f"{len(cli.model.gaussians)} Gaussians in {history.seconds:.1f} s: {run / run_folder.SPLAT}", file=sys.stderr)
+    print(f"report: {write_report(run)}", file=sys.stderr)
 
 
 def splat_of(module: SplatModule, data: SceneData) -> Splat:

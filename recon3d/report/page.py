@@ -60,7 +60,7 @@ def label(key: str) -> str:
     known = {"psnr": "PSNR", "ssim": "SSIM", "avge": "AVGE"}
     if base.startswith("lpips_"):
         network = base.removeprefix("lpips_").removesuffix("_papers").upper()
-        text = f"LPIPS {network}" + (" as papers" if base.endswith("_papers") else "")
+        text = f"LPIPS {network}" + (" (papers)" if base.endswith("_papers") else "")
     else:
         text = known.get(base, base)
     return text + (", masked" if masked else "")
@@ -273,4 +273,5 @@ def _bool(value: bool) -> str:
 def _duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "?"
-    return f"{seconds:.1f} s" if seconds < 120 else f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+    whole = round(seconds)
+    return f"{seconds:.1f} s" if seconds < 120 else f"{whole // 60}:{whole % 60:02d} min"

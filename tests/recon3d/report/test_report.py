@@ -85,7 +85,7 @@ def test_a_full_report(tested_run: Any) -> None:
         *("photo_0.png", "photo_2.png", "photo_4.png", "step 000100", "sh_degree: 0"),
         *(f"{metrics['mean'][key]:.4f}" for key in ("ssim", "ssim_masked")),
         *(f"{image['psnr']:.2f}" for image in metrics["images"]),
-        *("torch 2", "recon3d fit --config RUN/config.yaml", "25.0 s", "LPIPS VGG as papers"),
+        *("torch 2", "recon3d fit --config RUN/config.yaml", "25.0 s", "LPIPS VGG (papers)"),
     ):
         assert text in page.text, text
     assert len(page.all("figure", class_="chart")) == 3
@@ -264,6 +264,6 @@ def test_a_chart_leaves_out_what_is_not_finite_and_thins_out() -> None:
 
 
 def test_labels() -> None:
-    assert label("lpips_vgg_papers_masked") == "LPIPS VGG as papers, masked"
+    assert label("lpips_vgg_papers_masked") == "LPIPS VGG (papers), masked"
     assert label("psnr") == "PSNR"
     assert label("something") == "something"
