@@ -36,6 +36,7 @@ def _frame(root: Path, source: Path, record: dict[str, Any]) -> Frame:
     if declared not in (None, "train", "test"):
         raise SceneError(source, f"a frame's split is {declared!r}", 'It must be "train" or "test", or be left out')
     return Frame(
+        source=source,
         path=inside(root, record.get("file"), source),
         world_to_camera=matrix4(source, record, "w2c"),
         focal=(number(source, record, "fx"), number(source, record, "fy")),

@@ -32,17 +32,20 @@ class Frame:
     """One posed photo as a format states it, unchecked.
 
     Attributes:
+        source: the file that states it, which messages name.
         path: the photo.
         world_to_camera: [4, 4] float64, OpenCV axes.
         focal, centre: of the photo as stored, in pixels.
         size: (width, height) of the photo as stored.
         distortion: the lens, or None for a pinhole.
         shrink: by how much the photo is reduced when loaded.
-        depth, mask: further files of the photo's stored size, or None.
+        depth, mask: further files of the same size, or None.
+        full_size: their size where the photo is a shipped smaller one, or None.
         bounds: (near, far) depth, or None.
         declared: the split the format itself gives, or None.
     """
 
+    source: Path
     path: Path
     world_to_camera: np.ndarray
     focal: tuple[float, float]
@@ -52,6 +55,7 @@ class Frame:
     shrink: int = 1
     depth: Path | None = None
     mask: Path | None = None
+    full_size: tuple[int, int] | None = None
     bounds: tuple[float, float] | None = None
     declared: Literal["train", "test"] | None = None
 
@@ -97,8 +101,7 @@ def reduced(root: Path, frame: Frame, downscale: int) -> Frame:
         size=size,
         focal=(frame.focal[0] * ratio[0], frame.focal[1] * ratio[1]),
         centre=(frame.centre[0] * ratio[0], frame.centre[1] * ratio[1]),
-        depth=None,
-        mask=None,
+        full_size=frame.size,
     )
 
 
@@ -130,11 +133,11 @@ def scene_from(
     frames = capture.frames
     names = set()
     for frame in frames:
-        _check_frame(capture.source, frame)
+        _check_frame(frame)
         if frame.path in names:
             raise SceneError(capture.source, f"{frame.path.name} is listed twice", "List each photo once")
         names.add(frame.path)
-    poses = np.stack([_rigid(capture.source, frame) for frame in frames])
+    poses = np.stack([_rigid(frame) for frame in frames])
     centres = -np.einsum("vji,vj->vi", poses[:, :3, :3], poses[:, :3, 3])
     extent = _check_apart(capture.source, frames, centres)
     scene_to_source = np.eye(4)
@@ -178,12 +181,15 @@ def load_view(frame: Frame, size: tuple[int, int], background: tuple[float, floa
     image = images.read_image(frame.path, background)
     images.expect_size(frame.path, image, frame.size)
     mask = depth = None
+    full_size = frame.full_size or frame.size
     if frame.mask is not None:
         mask = images.read_mask(frame.mask)
-        images.expect_size(frame.mask, mask, frame.size)
+        images.expect_size(frame.mask, mask, full_size)
+        mask = images.shrink_mask(mask, frame.size)
     if frame.depth is not None:
         depth = images.read_depth(frame.depth)
-        images.expect_size(frame.depth, depth, frame.size)
+        images.expect_size(frame.depth, depth, full_size)
+        depth = images.shrink_depth(depth, frame.size)
     if frame.distortion is not None:
         lens = undistortion(frame.focal, frame.centre, frame.size, frame.distortion)
         if lens.mask is not None and lens.mask.mean() < LEAST_OF_A_PHOTO:
@@ -195,11 +201,9 @@ def load_view(frame: Frame, size: tuple[int, int], background: tuple[float, floa
         image = lens.image(image)
         depth = None if depth is None else lens.nearest(depth)
         mask = lens.mask if mask is None else lens.nearest(mask.astype(np.uint8)) != 0
-    if size != frame.size:
-        image = images.shrink_image(image, size)
-        depth = None if depth is None else images.shrink_depth(depth, size)
-        mask = None if mask is None else images.shrink_mask(mask, size)
-    return View(image, mask, depth)
+    depth = None if depth is None else images.shrink_depth(depth, size)
+    mask = None if mask is None else images.shrink_mask(mask, size)
+    return View(images.shrink_image(image, size), mask, depth)
 
 
 def _pinhole(frame: Frame) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
@@ -214,8 +218,8 @@ def _pinhole(frame: Frame) -> tuple[tuple[float, float], tuple[float, float], tu
     return (focal[0] * x, focal[1] * y), (centre[0] * x, centre[1] * y), size
 
 
-def _check_frame(source: Path, frame: Frame) -> None:
-    name = frame.path.name
+def _check_frame(frame: Frame) -> None:
+    source, name = frame.source, frame.path.name
     if min(frame.size) < 1 or max(frame.size) > LARGEST_SIDE or math.prod(frame.size) > LARGEST_AREA:
         raise SceneError(source, f"{name} has size {frame.size}", "Give its width and height in pixels")
     if not all(0 < f < LARGEST for f in frame.focal):
@@ -236,9 +240,9 @@ def _check_frame(source: Path, frame: Frame) -> None:
             raise SceneError(path, f"is listed in {source.name}, but there is no such file", "Restore it or unlist it")
 
 
-def _rigid(source: Path, frame: Frame) -> np.ndarray:
+def _rigid(frame: Frame) -> np.ndarray:
     """The pose with its rotation exactly one."""
-    pose = frame.world_to_camera
+    source, pose = frame.source, frame.world_to_camera
     mend = "Give a rotation and a translation; scaled or mirrored axes are not a camera pose"
     if not (np.abs(pose) < LARGEST).all():
         raise SceneError(source, f"the pose of {frame.path.name} holds NaN, infinity or an absurdly large number", mend)

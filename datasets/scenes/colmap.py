@@ -60,6 +60,7 @@ def _frame(root: Path, source: Path, image: ColmapImage, camera: ColmapCamera, x
     world_to_camera[:3, 3] = image.translation
     focal, centre, distortion = lens(camera)
     return Frame(
+        source=source,
         path=inside(root, f"images/{image.name}", source),
         world_to_camera=world_to_camera,
         focal=focal,

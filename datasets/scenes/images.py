@@ -107,12 +107,14 @@ def expect_size(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:
 
 def shrink_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize to ``size`` (width, height) by area averaging."""
+    if size == (image.shape[1], image.shape[0]):
+        return image
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def shrink_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize to ``size`` (width, height); a pixel counts where everything it covers counts."""
-    return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
+    return shrink_image(mask.astype(np.float32), size) > 0.999
 
 
 def shrink_depth(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -17,8 +17,8 @@ def read_llff(root: Path, downscale: int) -> Capture:
 
     A row of poses_bounds.npy is a 3x5 matrix and the near and far depth: camera-to-world with the columns
     [down, right, backward, position], then height, width and focal length of the full-size photos. The photos used
-    are those of ``images_N`` for downscale N (``images`` for 1); they are only ever reduced here where ``images`` is
-    the one folder there is.
+    are those of ``images_N`` for downscale N (``images`` for 1); they are reduced here only where there is
+    no such folder.
 
     Raises:
         SceneError: naming the file, what was found, and the mend.
@@ -28,7 +28,7 @@ def read_llff(root: Path, downscale: int) -> Capture:
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f":
         raise SceneError(source, f"holds {rows.dtype} of shape {rows.shape}", "It must hold floats, 17 for each photo")
     folder, shrink = _choose_folder(root, downscale)
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if len(paths) != len(rows):
         raise SceneError(
             source, f"has {len(rows)} poses, but {folder.name} holds {len(paths)} photos", "Restore or remove photos"
@@ -45,9 +45,9 @@ def _choose_folder(root: Path, downscale: int) -> tuple[Path, int]:
     shipped = root / ("images" if downscale == 1 else f"images_{downscale}")
     if shipped.is_dir():
         return shipped, 1
-    others = sorted(path.name for path in root.glob("images*") if path.is_dir())
-    if others == ["images"]:
+    if (root / "images").is_dir():
         return root / "images", downscale
+    others = sorted(path.name for path in root.glob("images*") if path.is_dir())
     found = f"it holds {', '.join(others)}" if others else "it holds no folder of images"
     raise SceneError(root, f"there is no {shipped.name}: {found}", "Choose a downscale whose images_N is there")
 
@@ -67,6 +67,7 @@ def _frame(source: Path, path: Path, row: np.ndarray, downscale: int, shrink: in
     world_to_camera[:3, :3] = rotation
     world_to_camera[:3, 3] = -rotation @ position
     return Frame(
+        source=source,
         path=path,
         world_to_camera=world_to_camera,
         focal=(focal * size[0] / width, focal * size[1] / height),

@@ -44,7 +44,8 @@ def open_scene(
     lose its detail); ``Scene.scene_to_source`` leads back.
 
     Args:
-        root: the scene's folder, or "builtin" for the scene that needs no files.
+        root: the scene's folder, or "builtin" for the scene that needs no files (a folder of that name needs its full
+            path).
         kind: the format; None recognises it by cameras.json, transforms*.json, poses_bounds.npy, or a COLMAP model,
             in this order.
         split: a protocol's name; None takes the split that the source declares (Blender's files, cameras.json's

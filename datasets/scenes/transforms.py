@@ -18,7 +18,7 @@ from datasets.scenes.distortion import Distortion
 from datasets.scenes.files import inside, matrix4, number, read_json
 from datasets.scenes.images import read_pixels
 
-OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])  # both ways: x right stays, y up and z backward turn round
+OPENGL_TO_OPENCV = np.array([1.0, -1.0, -1.0, 1.0])  # signs of the columns: y up and z backward turn round
 PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 
 
@@ -65,6 +65,7 @@ def _frames(
         focal, centre = _intrinsics(source, values, own_size)
         frames.append(
             Frame(
+                source=source,
                 path=path,
                 world_to_camera=_world_to_camera(source, record),
                 focal=focal,
@@ -89,7 +90,7 @@ def _optional(root: Path, source: Path, record: dict[str, Any], key: str) -> Pat
 
 
 def _world_to_camera(source: Path, record: dict[str, Any]) -> np.ndarray:
-    camera_to_world = matrix4(source, record, "transform_matrix") @ OPENGL_TO_OPENCV
+    camera_to_world = matrix4(source, record, "transform_matrix") * OPENGL_TO_OPENCV
     try:
         return np.linalg.inv(camera_to_world)
     except np.linalg.LinAlgError as error:

@@ -347,3 +347,37 @@ def test_rotations_rounded_by_a_text_file_become_exact(truth, tmp_path: Path) ->
     np.testing.assert_allclose(
         rotation @ rotation.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (10, 3, 3)), atol=1e-6
     )
+
+
+def test_blender_names_the_file_of_the_two(truth, tmp_path: Path, refused) -> None:
+    document = json.loads(truth.write_transforms(tmp_path).read_text())
+    (tmp_path / "transforms.json").unlink()
+    train, test = document | {"frames": document["frames"][:6]}, document | {"frames": document["frames"][6:]}
+    (tmp_path / "transforms_train.json").write_text(json.dumps(train))
+    test["frames"][1]["transform_matrix"][0][0] = math.nan
+    (tmp_path / "transforms_test.json").write_text(json.dumps(test))
+    refused("transforms_test.json", "the pose of view_7.png holds NaN")
+
+
+DAMAGE = (b"9", b"-", b"e9", b"}", b"[", b"\xff", b"\0", b'"')
+
+
+@pytest.mark.parametrize("kind", ["cameras_json", "transforms", "llff"])
+def test_random_damage_is_read_or_refused_but_never_worse(truth, tmp_path: Path, kind: str) -> None:
+    path = getattr(truth, f"write_{kind}")(tmp_path)
+    data = path.read_bytes()
+    rng = np.random.default_rng(11)
+    refusals = 0
+    for _ in range(150):
+        damaged = bytearray(data)
+        for _ in range(rng.integers(1, 5)):
+            start = rng.integers(len(data))
+            damaged[start : start + rng.integers(1, 5)] = rng.choice(
+                [b"9", b"-", b"e9", b"}", b"[", b"\xff", b"\0", b'"']
+            )
+        path.write_bytes(damaged)
+        try:
+            open_scene(tmp_path)
+        except SceneError:
+            refusals += 1
+    assert refusals > 50

@@ -171,6 +171,26 @@ def test_depth_and_mask_arrive_with_the_photo(truth, tmp_path: Path) -> None:
     assert set(halved.depth.ravel()) <= set(first.depth.ravel())  # chosen, never averaged
 
 
+def test_depth_and_mask_fit_a_shipped_smaller_photo(truth, tmp_path: Path) -> None:
+    path = truth.write_cameras_json(tmp_path)
+    document = json.loads(path.read_text())
+    depth = np.arange(1200, dtype=np.float32).reshape(30, 40) + 1
+    np.save(tmp_path / "d.npy", depth)
+    cv2.imwrite(str(tmp_path / "m.png"), np.repeat([[0, 255]], 20, axis=1).repeat(30, axis=0).astype(np.uint8))
+    for frame in document["frames"]:
+        frame |= {"depth": "d.npy", "mask": "m.png"}
+    path.write_text(json.dumps(document))
+    half = type(truth)(truth.poses, truth.intrinsics, (20, 15), tuple(i[::2, ::2] for i in truth.images), truth.names)
+    half.write_images(tmp_path / "images_2")
+    view = open_scene(tmp_path, downscale=2).photos[0].load()
+    np.testing.assert_allclose(view.image, truth.images[0][::2, ::2] / 255, atol=1e-6)
+    assert view.depth is not None
+    assert view.mask is not None
+    assert set(view.depth.ravel()) <= set(depth.ravel())
+    assert view.mask[:, 10:].all()
+    assert not view.mask[:, :10].any()
+
+
 def test_a_declared_split_is_taken_and_can_be_overruled(truth, tmp_path: Path) -> None:
     path = truth.write_cameras_json(tmp_path)
     document = json.loads(path.read_text())
