@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
@@ -16,8 +17,9 @@ from datasets.errors import InputError
 
 def suggestion(word: str, accepted: Iterable[str]) -> str:
     """``Did you mean 'x'?`` with the closest of ``accepted``, or nothing where none is close."""
-    close = difflib.get_close_matches(word, list(accepted), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    by_last_part = {name.rpartition(".")[2]: name for name in accepted}
+    close = difflib.get_close_matches(word.rpartition(".")[2], by_last_part, n=1)
+    return f" Did you mean '{by_last_part[close[0]]}'?" if close else ""
 
 
 class ErrorsThatHelp(ArgumentParser):
@@ -81,9 +83,17 @@ def run_function(function: Callable[..., object], prog: str, arguments: Sequence
 
 def _plain(message: str) -> str:
     """``message`` with Python's names of types in plainer words."""
+    union = re.search(
+        r"Does not validate against any of the Union.*?Errors:\n(.*?)\s*Given value type:.*?Given", message, re.S
+    )
+    if union and all(line.strip().startswith("- Expected") for line in union[1].splitlines()):
+        expected = [
+            line.strip().removeprefix("- Expected ") for line in union[1].splitlines() if "NoneType" not in line
+        ]
+        message = message.replace(union[0], f"Expected {' or '.join(expected)}. Got")
     message = re.sub(r"Parser key \"([^\"]+)\":\s*", r"'\1': ", message)
-    message = re.sub(r"Expected an? <class '(?:\w+\.)*(\w+)'>", r"Expected \1", message)
-    message = re.sub(r"Expected a typing\.Literal\[([^]]+)\]", r"Expected one of \1", message)
+    message = re.sub(r"\ban? <class '(?:\w+\.)*(\w+)'>", r"\1", message)
+    message = re.sub(r"\ba typing\.Literal\[([^]]+)\]", r"one of \1", message)
     return message.strip()
 
 
@@ -98,14 +108,16 @@ def _accepted(parser: ArgumentParser, message: str) -> list[str]:
         return _listed(given, [name for name in accepted if name.rpartition(".")[0] == group] or accepted)
     if in_class := re.search(r"given class_path '([^']+)':\s+(?:\w+ )?Option '([^']+)' is not accepted", message):
         return _listed(in_class[2], _class_keys(in_class[1]))
-    if no_class := re.search(r"given class_path '([\w.]+)\.(\w+)':\s+module .* has no attribute", message):
-        module = importlib.import_module(no_class[1])
-        classes = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == no_class[1]]
-        return _listed(no_class[2], [name for name in classes if inspect.isclass(getattr(module, name))])
+    if no_name := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+        return _listed(no_name[2], _public_names(no_name[1]))
+    if no_path := re.search(r"Parser key \"([^\"]+)\".*Expected a dot import path string: (\w+)", message, re.S):
+        hints = [getattr(action, "_typehint", None) for action in parser._actions if action.dest == no_path[1]]
+        return _listed(no_path[2], (name for hint in hints for name in _class_paths(hint)))
     if in_group := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
-        return _listed(in_group[2], _keys(parser, f"{in_group[1]}."))
+        group, _, key = f"{in_group[1]}.{in_group[2]}".rpartition(".")
+        return _listed(key, _keys(parser, f"{group}."))
     if at_top := re.search(r"Option '([^']+)' is not accepted", message):
-        return _listed(at_top[1], _keys(parser))
+        return _listed(at_top[1].partition(".")[0], _keys(parser))
     return []
 
 
@@ -131,6 +143,27 @@ def _keys(parser: ArgumentParser, prefix: str = "") -> list[str]:
     inside = (action.dest[len(prefix) :] for action in parser._actions if action.dest.startswith(prefix))
     names = (name.partition(".")[0] for name in inside)
     return [name for name in names if name not in ("", "help", "config", "print_config", "print_shtab")]
+
+
+def _public_names(module: str) -> list[str]:
+    """Classes and modules that a class path may name after ``module``, which is imported."""
+    found = importlib.import_module(module)
+    inside = [name for _, name, _ in pkgutil.iter_modules(getattr(found, "__path__", []))]
+    package = module.partition(".")[0]
+    classes = (
+        name for name, value in vars(found).items() if inspect.isclass(value) and value.__module__.startswith(package)
+    )
+    return [name for name in (*classes, *inside) if not name.startswith("_")]
+
+
+def _class_paths(hint: Any) -> list[str]:
+    """Import paths of the known classes that an option of type ``hint`` takes."""
+    if inspect.isclass(hint) and not get_args(hint):
+        own = (
+            [] if inspect.isabstract(hint) or hint.__module__ == "builtins" else [f"{hint.__module__}.{hint.__name__}"]
+        )
+        return own + [path for known in hint.__subclasses__() for path in _class_paths(known)]
+    return [path for part in get_args(hint) for path in _class_paths(part)]
 
 
 def _class_keys(class_path: str) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datasets.errors import InputError
 from datasets.types import Cameras, Points, Scene, View
 
 
@@ -36,10 +37,10 @@ class TrainingViews:
 
         Raises:
             SceneError: for a photo that cannot be used.
-            ValueError: where the scene has no train split.
+            InputError: where the scene has no train split.
         """
         if not scene.train:
-            raise ValueError(f"scene {scene.name} has no train views: choose a split")
+            raise InputError(f"scene {scene.name} has no train views: choose a split")
         train = list(scene.train)
         return TrainingViews(
             cameras=scene.cameras[train],
