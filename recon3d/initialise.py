@@ -1,74 +1,102 @@
-"""The first Gaussians of a fit. A configuration names one of these classes by ``class_path``."""
+"""The first Gaussians of a fit, from the train views alone."""
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
-from datasets.errors import InputError
-from recon3d.far_layer import far_layer
-from recon3d.gaussians import SH_C0, Gaussians
-from recon3d.pixels import Surfels, unproject
-from recon3d.priors.filling import fill_smoothly
-from recon3d.priors.types import DepthEstimate
+from datasets.types import expect_shape
+from recon3d.gaussians import Gaussians
+from recon3d.initialisation.clouds import Cloud, back_project, footprint, neighbour_distance
+from recon3d.initialisation.far_layer import far_layer
+from recon3d.initialisation.surfaces import Surface, complete_surfaces
+from recon3d.priors.epipolar import pixel_centres
+from recon3d.priors.landmarks import Landmarks
+from recon3d.priors.types import DepthPrior
+from recon3d.priors.view_selection import depth_ranges
 from recon3d.views import TrainingViews
 
-# A Gaussian made from a pixel is as large as its distance to the neighbours, within these multiples of its footprint.
-SMALLEST, LARGEST = 0.3, 2.5
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a fit begins.
+    """Where a fit starts.
 
     Attributes:
-        gaussians: the first Gaussians, of spherical harmonic degree 0.
-        background: [3] colour behind everything.
-        extent: size of the scene in its units, which scales the learning rate of the means.
+        gaussians: the first Gaussians.
+        background: [3] colour behind them.
+        extent: the scene's scale in world units, by which the learning rate of the means is multiplied.
+
+    Raises:
+        ValueError: for a wrong shape, or an extent that is not positive.
     """
 
     gaussians: Gaussians
     background: Tensor
     extent: float
 
+    def __post_init__(self) -> None:
+        expect_shape("background", self.background, (3,))
+        if not 0 < self.extent < float("inf"):
+            raise ValueError(f"the extent of the first Gaussians is {self.extent}, expected a positive number")
+
 
 class Initialiser(ABC):
-    """Makes the first Gaussians from the train views."""
+    """Makes the first Gaussians of a fit."""
 
     @abstractmethod
     def __call__(self, views: TrainingViews, seed: int) -> Start:
-        """Deterministic for ``seed``.
-
-        Raises:
-            InputError: where the views do not hold what the class needs.
-        """
+        """The start of a fit on ``views``; the same for the same ``seed``."""
 
 
-class DepthPrior(Protocol):
-    """Anything that gives every view a depth with its confidence."""
-
-    def __call__(self, views: TrainingViews) -> list[DepthEstimate]: ...
-
-
-class DenseStart(Initialiser):
-    """Gaussians on the surface that a depth prior sees: one a pixel, thinned to a budget.
-
-    Pixels of unknown depth are filled smoothly in inverse depth, with fainter Gaussians; behind what no view sees into
-    stands a coarse far layer.
+class SparseInitialiser(Initialiser):
+    """The source's sparse points, or random ones where it has too few: what 3DGS starts from.
 
     Args:
-        prior: the depth prior.
-        budget: about how many Gaussians to make, without the far layer.
-        opacity: of Gaussians at known depth; filled ones have half of it.
-        least_confidence: depth of less confidence counts as unknown.
-        layer: whether to add the far layer; a scene with a known background colour never gets one.
+        count: random points that are drawn where there are fewer than ``least`` sparse ones.
+        least: fewest sparse points that are used.
+        opacity: of every Gaussian at the start.
+
+    Raises:
+        ValueError: for arguments out of range.
+    """
+
+    def __init__(self, count: int = 30_000, least: int = 100, opacity: float = 0.1) -> None:
+        if count < 1 or least < 2:
+            raise ValueError(f"SparseInitialiser: count is {count} and least {least}, expected at least 1 and 2")
+        _expect_opacity("SparseInitialiser: opacity", opacity)
+        self.count, self.least, self.opacity = count, least, opacity
+
+    def __call__(self, views: TrainingViews, seed: int) -> Start:
+        if views.points is not None and len(views.points) >= self.least:
+            positions = views.points.xyz.astype(np.float64)
+            sizes = np.maximum(neighbour_distance(positions), 1e-9)
+            cloud = Cloud(positions, views.points.rgb, sizes, np.full(len(positions), self.opacity))
+        else:
+            cloud = random_cloud(views, self.count, self.opacity, np.random.default_rng(seed))
+        return _start(cloud, views)
+
+
+class DenseInitialiser(Initialiser):
+    """Pixels back-projected by a depth prior and thinned to a budget, one Gaussian each (after NexusGS).
+
+    Holes of the prior are filled by what other views know, then smoothly, with a lower opacity; behind and beyond the
+    photos lies a coarse far layer, unless the background is known. Where the prior knows nothing at all, points are
+    random.
+
+    Args:
+        prior: gives the depth of the train views.
+        budget: how many pixels become Gaussians, over all views.
+        opacity: at the start, where the prior knows the depth.
+        hole_opacity: at the start, where it does not.
+        far_layer: whether to put a layer behind everything.
 
     Raises:
         ValueError: for arguments out of range.
@@ -79,155 +107,79 @@ class DenseStart(Initialiser):
         prior: DepthPrior,
         budget: int = 100_000,
         opacity: float = 0.3,
-        least_confidence: float = 0.0,
-        layer: bool = True,
+        hole_opacity: float = 0.15,
+        far_layer: bool = True,
     ) -> None:
         if budget < 1:
-            raise ValueError(f"DenseStart: budget is {budget}, expected at least 1")
-        if not 0 < opacity < 1:
-            raise ValueError(f"DenseStart: opacity is {opacity}, expected a number between 0 and 1")
-        if not 0 <= least_confidence < 1:
-            raise ValueError(f"DenseStart: least_confidence is {least_confidence}, expected a number in 0..1")
-        self.prior, self.budget, self.opacity = prior, budget, opacity
-        self.least_confidence, self.layer = least_confidence, layer
+            raise ValueError(f"DenseInitialiser: budget is {budget}, expected at least 1")
+        _expect_opacity("DenseInitialiser: opacity", opacity)
+        _expect_opacity("DenseInitialiser: hole_opacity", hole_opacity)
+        self.prior, self.budget = prior, budget
+        self.opacity, self.hole_opacity = opacity, hole_opacity
+        self.far_layer = far_layer
 
     def __call__(self, views: TrainingViews, seed: int) -> Start:
-        """See Initialiser; InputError where the prior knows no depth at all."""
-        estimates = self.prior(views)
-        known = [estimate.known & (estimate.confidence >= self.least_confidence) for estimate in estimates]
-        if not any(mask.any() for mask in known):
-            raise InputError(
-                "the depth prior found no depth in any view: the photos share too little, or their poses are wrong. "
-                "Choose views that overlap, or another start"
-            )
-        if views.background is None:
-            wanted = [np.ones(mask.shape, bool) for mask in known]
-        else:  # what is known to be background holds no surface
-            wanted = [_differs(view.image, views.background) for view in views.views]
-        wanted = [w if v.mask is None else w & v.mask for w, v in zip(wanted, views.views, strict=True)]
-        # A view about which the prior knows nothing is filled with the others' median.
-        typical = 1 / float(
-            np.median(np.concatenate([e.depth[mask] for e, mask in zip(estimates, known, strict=True)]))
-        )
-        inverse = [
-            _filled(estimate.depth, mask & inside, typical)
-            for estimate, mask, inside in zip(estimates, known, wanted, strict=True)
-        ]
-        spacing = max(1.0, (sum(int(w.sum()) for w in wanted) / self.budget) ** 0.5)
         random = np.random.default_rng(seed)
-        parts = []
-        for i, (mask, inside) in enumerate(zip(known, wanted, strict=True)):
-            keep = inside & (random.random(inside.shape) < spacing**-2)
-            y, x = np.nonzero(keep)
-            opacity = np.where(mask[y, x], self.opacity, 0.5 * self.opacity)
-            parts.append(unproject(views, i, x + 0.5, y + 0.5, inverse[i][y, x], spacing, opacity))
-        surface = Surfels.joined(parts)
-        size = _neighbour_distance(surface.xyz).clip(SMALLEST * surface.size, LARGEST * surface.size)
-        if self.layer and views.background is None:
-            behind = far_layer(views, inverse)
-            surface, size = Surfels.joined([surface, behind]), np.concatenate([size, 0.8 * behind.size])
-        return Start(
-            initial_gaussians(surface.xyz, surface.rgb, size, surface.opacity),
-            background_colour(views),
-            scene_extent(surface.xyz),
+        estimates = self.prior(views)
+        if not any((estimate.depth > 0).any() for estimate in estimates):
+            logger.warning("%s found no depth in these views: starting from random points", type(self.prior).__name__)
+            return _start(random_cloud(views, min(self.budget, 30_000), self.opacity, random), views)
+        surfaces = complete_surfaces(views, estimates)
+        cloud = self._thinned(views, surfaces, random)
+        if self.far_layer and views.background is None:
+            cloud = Cloud.concatenate([cloud, far_layer(views, surfaces)])
+        return _start(cloud, views)
+
+    def _thinned(self, views: TrainingViews, surfaces: Sequence[Surface], random: np.random.Generator) -> Cloud:
+        """About ``budget`` of all pixels that show a surface, drawn alike from all views."""
+        share = min(1.0, self.budget / max(sum(int(surface.counts.sum()) for surface in surfaces), 1))
+        clouds = []
+        for i, surface in enumerate(surfaces):
+            y, x = np.nonzero(surface.counts & (random.random(surface.counts.shape) < share))
+            inverse_depth = surface.inverse_depth[y, x]
+            pixels = np.stack([x, y], axis=1) + 0.5
+            clouds.append(
+                Cloud(
+                    positions=back_project(views.cameras, i, pixels, inverse_depth),
+                    colours=views.views[i].image[y, x],
+                    sizes=footprint(views.cameras, i, inverse_depth) / np.sqrt(share),
+                    opacities=np.where(surface.known[y, x], self.opacity, self.hole_opacity),
+                )
+            )
+        return Cloud.concatenate(clouds)
+
+
+def random_cloud(views: TrainingViews, count: int, opacity: float, random: np.random.Generator) -> Cloud:
+    """Points drawn uniformly over the pixels of all views and over inverse depth within the scene's depth range."""
+    nothing = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
+    ranges = depth_ranges(views.cameras, views.bounds, nothing)
+    clouds = []
+    for i, view in enumerate(views.views):
+        width, height = views.cameras.sizes[i].tolist()
+        share = count // len(views) + (i < count % len(views))
+        grid = pixel_centres(width, height).reshape(-1, 2)
+        chosen = random.integers(len(grid), size=share)
+        inverse_depth = random.uniform(1 / ranges[i, 1], 1 / ranges[i, 0], share)
+        clouds.append(
+            Cloud(
+                positions=back_project(views.cameras, i, grid[chosen], inverse_depth),
+                colours=view.image.reshape(-1, 3)[chosen],
+                sizes=footprint(views.cameras, i, inverse_depth) * np.sqrt(len(grid) / max(share, 1)),
+                opacities=np.full(share, opacity),
+            )
         )
+    return Cloud.concatenate(clouds)
 
 
-class SparseStart(Initialiser):
-    """Gaussians at the scene's sparse points, or at random in the views' frustums where it has none (3DGS's start).
-
-    Args:
-        count: how many random Gaussians to make where the scene has no points.
-        opacity: of every Gaussian.
-
-    Raises:
-        ValueError: for arguments out of range.
-    """
-
-    def __init__(self, count: int = 20_000, opacity: float = 0.1) -> None:
-        if count < 1:
-            raise ValueError(f"SparseStart: count is {count}, expected at least 1")
-        if not 0 < opacity < 1:
-            raise ValueError(f"SparseStart: opacity is {opacity}, expected a number between 0 and 1")
-        self.count, self.opacity = count, opacity
-
-    def __call__(self, views: TrainingViews, seed: int) -> Start:
-        """See Initialiser."""
-        if views.points is not None and len(views.points) > 3:
-            xyz, rgb = views.points.xyz.astype(np.float64), views.points.rgb
-            surfels = Surfels(xyz, rgb, np.ones(len(xyz)), np.full(len(xyz), self.opacity))
-        else:
-            surfels = self._random(views, np.random.default_rng(seed))
-        size = _neighbour_distance(surfels.xyz)
-        # Points that stand alone would cover the whole image.
-        size = size.clip(max=10 * float(np.median(size)))
-        return Start(
-            initial_gaussians(surfels.xyz, surfels.rgb, size, surfels.opacity),
-            background_colour(views),
-            scene_extent(surfels.xyz),
-        )
-
-    def _random(self, views: TrainingViews, random: np.random.Generator) -> Surfels:
-        """Uniform in the image and in inverse depth, over all views."""
-        centres = views.cameras.centres.double().numpy()
-        if views.bounds is not None:
-            near, far = float(views.bounds.min()), float(views.bounds.max())
-        else:
-            apart = float(np.linalg.norm(centres - centres.mean(0), axis=1).max())
-            near, far = 0.5 * apart, 20 * apart
-        parts = []
-        shares = np.bincount(random.integers(0, len(views), self.count), minlength=len(views))
-        for i, share in enumerate(shares):
-            width, height = views.cameras.sizes[i].tolist()
-            x, y = random.uniform(0, width, share), random.uniform(0, height, share)
-            inverse = random.uniform(1 / far, 1 / near, share)
-            parts.append(unproject(views, i, x, y, inverse, 1.0, np.full(share, self.opacity)))
-        return Surfels.joined(parts)
-
-
-def background_colour(views: TrainingViews) -> Tensor:
-    """[3] the known colour behind everything, else the photos' mean: what is seen through a hole then errs least."""
+def _start(cloud: Cloud, views: TrainingViews) -> Start:
     if views.background is not None:
-        return torch.tensor(views.background, dtype=torch.float32)
-    return torch.from_numpy(np.mean([view.image.mean((0, 1)) for view in views.views], axis=0).astype(np.float32))
+        background = np.array(views.background)
+    else:
+        seen = [v.image.reshape(-1, 3) if v.mask is None else v.image[v.mask] for v in views.views]
+        background = np.concatenate([colours for colours in seen if len(colours)]).mean(axis=0)
+    return Start(cloud.gaussians(), torch.from_numpy(background.astype(np.float32)), max(cloud.extent, 1e-6))
 
 
-def scene_extent(xyz: np.ndarray) -> float:
-    """Median absolute coordinate about the median point: a size that far outliers do not move."""
-    return float(np.median(np.abs(xyz - np.median(xyz, axis=0))))
-
-
-def _differs(image: np.ndarray, colour: Sequence[float]) -> np.ndarray:
-    """[H, W] bool, where a photo is not exactly the background."""
-    return np.abs(image - np.asarray(colour, np.float32)).max(2) > 1 / 255
-
-
-def _filled(depth: np.ndarray, known: np.ndarray, typical: float) -> np.ndarray:
-    """Inverse depth with its holes filled; ``typical`` everywhere where nothing is known."""
-    if not known.any():
-        return np.full(depth.shape, typical)
-    return fill_smoothly(1 / np.where(known, depth, 1).astype(np.float64), known)
-
-
-def _neighbour_distance(xyz: np.ndarray) -> np.ndarray:
-    """[N] root mean square distance to the three nearest others."""
-    count = min(4, len(xyz))
-    if count < 2:
-        return np.ones(len(xyz))
-    distances, _ = cKDTree(xyz).query(xyz, k=count, workers=-1)
-    return np.sqrt((distances[:, 1:] ** 2).mean(1)).clip(min=1e-9)
-
-
-def initial_gaussians(xyz: np.ndarray, rgb: np.ndarray, size: np.ndarray, opacity: np.ndarray) -> Gaussians:
-    """Round Gaussians: xyz [N, 3], rgb [N, 3] in 0..1, size [N] standard deviation in scene units, opacity [N]."""
-    count = len(xyz)
-    quats = torch.zeros(count, 4)
-    quats[:, 0] = 1
-    return Gaussians(
-        means=torch.from_numpy(xyz.astype(np.float32)),
-        scales=torch.from_numpy(np.log(size).astype(np.float32))[:, None].repeat(1, 3),
-        quats=quats,
-        opacities=torch.logit(torch.from_numpy(opacity.astype(np.float32))),
-        sh0=((torch.from_numpy(rgb.astype(np.float32)) - 0.5) / SH_C0)[:, None],
-        shN=torch.zeros(count, 0, 3),
-    )
+def _expect_opacity(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} is {value}, expected a number between 0 and 1")

@@ -131,7 +131,7 @@ def test_peak_memory_is_the_childs_own():
 def test_a_real_benchmark_is_measured_once(tmp_path, capfd):
     config = tmp_path / "small.yaml"
     config.write_text(
-        "model: {initialiser: {class_path: recon3d.initialise.RandomStart}}\n"
+        "model: {initialiser: {class_path: recon3d.initialise.SparseInitialiser}}\n"
         "data: {downscale: 8}\ntrainer: {max_steps: 2}\n"
     )
     out = tmp_path / "out"

@@ -1,0 +1,1 @@
+"""What the initialisers in :mod:`recon3d.initialise` are built from."""

@@ -1,0 +1,81 @@
+"""A coarse layer behind and beyond the photos, so that novel views do not look into nothing.
+
+Where a novel view looks past an edge or beside the photos, something has to be there. The best guess is what lies
+behind: the far parts of each photo continued under its near parts and over its border, at their depth and colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from scipy.ndimage import percentile_filter
+
+from recon3d.initialisation.clouds import Cloud, at_pixels, back_project, footprint, project
+from recon3d.initialisation.surfaces import Surface
+from recon3d.views import TrainingViews
+
+BORDER = 0.3  # of the photo's sides, by which the layer reaches beyond them
+WINDOW = 0.16  # of the photo's width, over which the far surface is looked for
+FAR = 20  # percentile of the inverse depth in the window that counts as far
+BEHIND = 0.97  # of the far surface's inverse depth, at which the layer lies
+ON_LAYER = 1.08  # times the layer's inverse depth, up to which a pixel shows it and lends its colour
+SPACING = 1 / 63  # of the photo's width, between points
+OPACITY = 0.9
+SIZE = 0.32  # of the spacing
+
+
+def far_layer(views: TrainingViews, surfaces: Sequence[Surface]) -> Cloud:
+    """Points of the far layers of all views that no photo would see in front of its surface."""
+    clouds = []
+    for i in range(len(views)):
+        layer, colours, border = _layer_of(views.views[i].image, surfaces[i])
+        step = max(1, round(SPACING * surfaces[i].inverse_depth.shape[1]))
+        height, width = layer.shape
+        x, y = np.meshgrid(np.arange(step // 2, width, step), np.arange(step // 2, height, step))
+        column, row = x.ravel(), y.ravel()
+        pixels = np.stack([column - border[1], row - border[0]], axis=1) + 0.5
+        inverse_depth = layer[row, column]
+        positions = back_project(views.cameras, i, pixels, inverse_depth)
+        hidden = np.ones(len(positions), bool)
+        for j, surface in enumerate(surfaces):
+            there, depth, inside = project(views.cameras, j, positions)
+            hidden &= ~(inside & (1 / np.where(inside, depth, 1) > at_pixels(surface.inverse_depth, there)))
+        sizes = SIZE * step * footprint(views.cameras, i, inverse_depth)
+        clouds.append(Cloud(positions, colours[row, column], sizes, np.full(len(positions), OPACITY))[hidden])
+    return Cloud.concatenate(clouds)
+
+
+def _layer_of(image: np.ndarray, surface: Surface) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Inverse depth and colour of one photo's layer on a canvas, and how far the canvas reaches over the photo."""
+    inverse_depth = surface.inverse_depth.astype(np.float32)
+    height, width = inverse_depth.shape
+    border = (int(height * BORDER), int(width * BORDER))
+    shrink = max(1, round(width / 128))
+    small = cv2.resize(inverse_depth, (max(1, width // shrink), max(1, height // shrink)), interpolation=cv2.INTER_AREA)
+    window = max(3, int(WINDOW * small.shape[1]))
+    far = cv2.GaussianBlur(percentile_filter(small, FAR, size=window), (0, 0), window / 6)
+    far = np.minimum(cv2.resize(far, (width, height)), inverse_depth)
+    shows_layer = (inverse_depth < ON_LAYER * far) & surface.counts
+    sides = (border[0], border[0], border[1], border[1])
+    far = cv2.copyMakeBorder(far, *sides, cv2.BORDER_REPLICATE)
+    weight = cv2.copyMakeBorder(shows_layer.astype(np.float32), *sides, cv2.BORDER_CONSTANT)
+    return BEHIND * far.astype(np.float64), _spread_colours(image, weight, sides), border
+
+
+def _spread_colours(image: np.ndarray, weight: np.ndarray, sides: tuple[int, int, int, int]) -> np.ndarray:
+    """Colours of the canvas from the pixels with a weight, each from as near as there are enough of them."""
+    canvas = cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT) * weight[..., None]
+    shown = weight > 0
+    mean = canvas[shown].mean(axis=0) if shown.any() else image.mean(axis=(0, 1))
+    colours = np.broadcast_to(mean, canvas.shape).astype(np.float32).copy()
+    missing = np.ones(weight.shape, bool)
+    deviation = weight.shape[1] / 540
+    for _ in range(7):
+        density = cv2.GaussianBlur(weight, (0, 0), deviation)
+        enough = missing & (density > 0.15)
+        colours[enough] = cv2.GaussianBlur(canvas, (0, 0), deviation)[enough] / density[enough, None]
+        missing &= ~enough
+        deviation *= 2
+    return colours

@@ -1,0 +1,56 @@
+"""From a prior's depth, which has holes, to one surface per view without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recon3d.priors.agreement import project_known
+from recon3d.priors.filling import fill_smoothly
+from recon3d.priors.types import DepthEstimate
+from recon3d.views import TrainingViews
+
+SAME_COLOUR = 0.02  # largest difference of a channel between a pixel and the known background
+
+
+@dataclass(frozen=True)
+class Surface:
+    """One view's surface: inverse_depth [H, W] everywhere; known [H, W] bool, where the prior measured it; counts
+    [H, W] bool, where the photo shows a surface at all (neither masked out nor the known background)."""
+
+    inverse_depth: np.ndarray
+    known: np.ndarray
+    counts: np.ndarray
+
+
+def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) -> list[Surface]:
+    """Fill each view's holes with what other views know to be there, then smoothly.
+
+    Raises:
+        ValueError: where no view has any depth.
+    """
+    counts = [_shows_surface(views, i) for i in range(len(views))]
+    depths = [np.where(count, estimate.depth, 0) for estimate, count in zip(estimates, counts, strict=True)]
+    everything = np.concatenate([depth[depth > 0] for depth in depths])
+    if not len(everything):
+        raise ValueError("no view has any depth")
+    surfaces = []
+    for i, depth in enumerate(depths):
+        depth_or_theirs = np.where(depth > 0, depth, project_known(views.cameras, depths, i))
+        sure = depth_or_theirs > 0
+        if sure.any():
+            inverse = fill_smoothly(1 / np.where(sure, depth_or_theirs, 1), sure)
+        else:
+            inverse = np.full(depth.shape, 1 / np.median(everything))
+        surfaces.append(Surface(inverse, depth > 0, counts[i]))
+    return surfaces
+
+
+def _shows_surface(views: TrainingViews, view: int) -> np.ndarray:
+    photo = views.views[view]
+    counts = np.ones(photo.image.shape[:2], bool) if photo.mask is None else photo.mask.copy()
+    if views.background is not None:
+        counts &= (np.abs(photo.image - np.array(views.background)) > SAME_COLOUR).any(axis=-1)
+    return counts

@@ -1,0 +1,48 @@
+"""What a depth prior is, and what it returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.types import expect_shape
+from recon3d.views import TrainingViews
+
+
+@dataclass(frozen=True)
+class DepthEstimate:
+    """Estimated geometry of one photo.
+
+    Attributes:
+        depth: [H, W] float32 z-depth in scene units, 0 where unknown.
+        confidence: [H, W] float32 in 0..1, 0 where the depth is unknown.
+
+    Raises:
+        ValueError: for shapes that disagree, or values that are not finite or out of range.
+    """
+
+    depth: np.ndarray
+    confidence: np.ndarray
+
+    def __post_init__(self) -> None:
+        expect_shape("depth", self.depth, (None, None))
+        expect_shape("confidence", self.confidence, self.depth.shape)
+        if not (np.isfinite(self.depth).all() and (self.depth >= 0).all()):
+            raise ValueError("depth holds negative values or values that are not finite; unknown depth is 0")
+        if not ((self.confidence >= 0) & (self.confidence <= 1)).all():
+            raise ValueError("confidence holds values outside 0..1")
+
+    @property
+    def known(self) -> np.ndarray:
+        """[H, W] bool, True where there is a depth."""
+        return self.depth > 0
+
+
+class DepthPrior(ABC):
+    """Estimates the geometry of the train views from their photos and cameras."""
+
+    @abstractmethod
+    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
+        """One estimate per view, in order."""
