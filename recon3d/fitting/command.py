@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class FitCLI(LightningCLI):
             parser_class=FitParser,
             parser_kwargs={"prog": "recon3d fit", "description": fit.__doc__},
             trainer_defaults={
-                "accelerator": "cuda" if torch.cuda.is_available() else "cpu",
+                "accelerator": "cuda" if torch.cuda.is_available() and find_spec("gsplat") else "cpu",
                 "devices": 1,
                 "max_steps": 1000,
                 "max_epochs": -1,
@@ -128,6 +129,8 @@ def _fit(cli: FitCLI, began: float) -> None:
         raise InputError(f"trainer.max_steps is {cli.trainer.max_steps}, expected at least 1")
     if config.time_limit is not None:
         cli.stop.deadline = began + config.time_limit
+    if torch.cuda.is_available() and not find_spec("gsplat"):
+        print("fitting on the CPU: for CUDA, install the extra `cuda`, which brings gsplat", file=sys.stderr)
     _ = cli.datamodule.views  # a scene that cannot be used must not touch an earlier run
     checkpoint = run_folder.prepare(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
     history: History = cli.config_init.history

@@ -16,7 +16,7 @@ CHECKPOINTS, LOGS, PREVIEWS = "checkpoints", "logs", "previews"
 
 # What a fit and what is made from it leave in a run folder, so that a new fit does not mix with the results of an old.
 _MADE = (
-    *(CONFIG, HISTORY, SPLAT, CHECKPOINTS, LOGS, PREVIEWS),
+    *(CONFIG, HISTORY, "splat.*", CHECKPOINTS, LOGS, PREVIEWS),
     *("metrics.json", "renders", "video.mp4", "report.html"),
 )
 # Options that decide the result; the others say where, how long and how loudly to run.
@@ -48,28 +48,37 @@ def prepare(run: Path, config: str, *, resume: bool, overwrite: bool) -> Path | 
         The checkpoint to continue from, or None to begin at the beginning.
 
     Raises:
-        InputError: where the folder holds something else, or a run of another configuration.
+        InputError: where the folder holds something else, a run of another configuration, or an unfinished one that
+            is not to be resumed.
     """
     old = run / CONFIG
     if run.is_dir() and any(run.iterdir()) and not old.is_file():
         raise InputError(f"{run}: not empty, and not the folder of a run (no {CONFIG}). Choose another --out")
-    if old.is_file() and not overwrite:
-        changed = differences(yaml.safe_load(old.read_text(encoding="utf-8")), yaml.safe_load(config))
-        if changed:
-            raise InputError(
-                f"{run}: holds a run with another configuration ({'; '.join(changed)}). "
-                "Choose another --out, or give --overwrite to delete that run"
-            )
     checkpoint = last_checkpoint(run)
+    if old.is_file() and not overwrite:
+        if changed := differences(_read(old), yaml.safe_load(config)):
+            found, mend = f"a run with another configuration ({'; '.join(changed)})", "Choose another --out"
+        elif checkpoint.is_file() and not (run / SPLAT).is_file() and not resume:
+            found, mend = "a run that is not finished", "Give --resume to continue it"
+        else:
+            found = mend = ""
+        if found:
+            raise InputError(f"{run}: holds {found}. {mend}, or give --overwrite to delete that run")
     if resume and not overwrite and checkpoint.is_file():
         for leftover in checkpoint.parent.glob(".*"):  # of a write that was killed
             leftover.unlink()
     else:
-        for name in _MADE:
-            path = run / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in [path for name in _MADE for path in run.glob(name)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_text(old, config)
     return checkpoint if checkpoint.is_file() else None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not readable YAML. Choose another --out, or give --overwrite") from error
 
 
 def differences(old: Any, new: Any) -> list[str]:

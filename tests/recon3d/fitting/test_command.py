@@ -82,6 +82,20 @@ def test_another_configuration_is_not_overwritten_unless_told(arguments: Argumen
     assert not (run / "metrics.json").exists(), "results of the old run"
 
 
+def test_unfinished_run_is_not_begun_again_unless_told(arguments: Arguments, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fit(arguments(run))
+    (run / "splat.safetensors").unlink()
+    with pytest.raises(InputError, match=r"not finished.*--resume"):
+        fit(arguments(run))
+    fit(arguments(run, "--resume"))
+    assert (run / "splat.safetensors").is_file()
+    (run / "config.yaml").write_text("{")
+    with pytest.raises(InputError, match=r"config\.yaml: is not readable YAML"):
+        fit(arguments(run))
+    fit(arguments(run, "--overwrite"))
+
+
 def test_folder_of_something_else_is_left_alone(arguments: Arguments, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(InputError, match="not the folder of a run"):

@@ -14,7 +14,7 @@ from plugins import WallStart
 
 from datasets.errors import InputError
 from recon3d.fitting.data import SceneData
-from recon3d.fitting.densification import DensificationStrategy
+from recon3d.fitting.densification import DefaultStrategy, DensificationStrategy
 from recon3d.fitting.module import SplatModule, with_sh_degree
 from recon3d.fitting.optimisers import LearningRates
 from recon3d.gaussians import Gaussians
@@ -120,6 +120,15 @@ def test_strategy_without_a_learning_rate_is_called_without(fitted: Fit) -> None
     strategy = Gsplats()
     fitted(3, densification=strategy)
     assert strategy.calls == 3
+
+
+@pytest.mark.parametrize("absgrad", [False, True])
+def test_default_strategy_grows_where_the_photos_ask_for_it(fitted: Fit, absgrad: bool) -> None:
+    strategy = DefaultStrategy(
+        refine_start_iter=0, refine_every=4, grow_grad2d=0.002, grow_scale3d=0.2, absgrad=absgrad, prune_opa=1e-4
+    )
+    count = len(fitted(10, densification=strategy).gaussians)
+    assert 150 < count < 600
 
 
 def test_harmonics_come_in_by_schedule(fitted: Fit) -> None:
