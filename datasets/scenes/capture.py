@@ -21,9 +21,9 @@ from datasets.types import Cameras, Photo, Points, Scene, View
 
 RIGID_TOLERANCE = 1e-3  # text files round rotations; within this they are brought back to the nearest one
 FAR_FROM_ORIGIN = 1e3  # in units of the cameras' extent, where float32 positions would lose the detail
+COINCIDENT = 1e-6  # in the same units
 LARGEST = 1e18  # of any number: its square still is one in float32
 LARGEST_SIDE, LARGEST_AREA = 32766, 1 << 27  # of a photo, in pixels: what OpenCV can resample
-COINCIDENT = 1e-6  # in the same units
 LEAST_OF_A_PHOTO = 0.5  # that undistortion may leave
 
 
@@ -86,7 +86,7 @@ def half_up(value: float) -> int:
 
 def reduced(root: Path, frame: Frame, downscale: int) -> Frame:
     """``frame`` at 1/downscale: the shipped ``images_N`` where the folder has it, else reduced when loaded."""
-    if downscale == 1:
+    if downscale == 1 or min(frame.size) < 1:  # a size that is none is refused with the other checks
         return frame
     shipped = root / f"images_{downscale}"
     relative = frame.path.relative_to(root)
@@ -129,8 +129,11 @@ def scene_from(
 
     Raises:
         SceneError: naming the file, what was found, and the mend.
+        ValueError: for a split that does not fit.
     """
     frames = capture.frames
+    if any(not 0 <= index < len(frames) for index in (*train, *test)):
+        raise ValueError(f"train {list(train)} and test {list(test)} do not fit a scene of {len(frames)} views")
     names = set()
     for frame in frames:
         _check_frame(frame)

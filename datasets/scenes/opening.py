@@ -61,7 +61,6 @@ def open_scene(
     Raises:
         SceneError: naming the file, what was found, and the mend.
         InputError: for an unknown kind or split, or options that exclude one another.
-        ImportError: where the format needs a package that is not installed, naming the extra that brings it.
     """
     if kind is not None and kind not in get_args(Kind):
         raise InputError(f"unknown kind of scene {kind!r}: choose one of {', '.join(get_args(Kind))}")
@@ -74,35 +73,36 @@ def open_scene(
     if downscale < 1:
         raise InputError(f"downscale is {downscale}: give 1, 2, 4 ... for full, half, quarter size")
     root = Path(root)
+    explicit = None if train is None or test is None else (tuple(train), tuple(test))
     if kind == "builtin" or (kind is None and root == Path("builtin")):
-        return _open_builtin(split, views, train, test, downscale)
+        return _open_builtin(split, views, explicit, downscale)
     if not root.is_dir():
         raise SceneError(root, "there is no such folder", "Give the folder that holds the scene")
     capture = READERS[kind or recognise(root)](root, downscale)
+    mend = "At least two photos from different places are needed"
     if len(capture.frames) < 2:
-        raise SceneError(
-            capture.source, f"{len(capture.frames)} views", "At least two photos from different places are needed"
-        )
+        raise SceneError(capture.source, f"{len(capture.frames)} views", mend)
     try:
-        chosen = (tuple(train), tuple(test)) if train is not None and test is not None else None
-        return scene_from(capture, *(chosen or _choose(capture, split, views, nth)), background)
+        scene = scene_from(capture, *(explicit or _choose(capture, split, views, nth)), background)
     except SceneError:
         raise
     except ValueError as error:
         raise SceneError(capture.source, str(error), "Choose another split or number of views") from error
+    if len(scene.train) < 2:
+        raise SceneError(capture.source, f"the split leaves {len(scene.train)} training views", mend)
+    return scene
 
 
-def _open_builtin(
-    split: SplitName | None, views: int | None, train: Sequence[int] | None, test: Sequence[int] | None, downscale: int
-) -> Scene:
+def _open_builtin(split: SplitName | None, views: int | None, explicit: Split | None, downscale: int) -> Scene:
     from datasets.scenes import builtin  # brings Open3D
 
     if split is not None:
         raise InputError(f"the built-in scene has its own split, not {split!r}: leave it out, or give indices")
     size = (half_up(builtin.SIZE[0] / downscale), half_up(builtin.SIZE[1] / downscale))
-    if train is not None and test is not None:
-        return builtin.generate(size).with_split(train, test)
-    return builtin.generate(size, views=views)
+    try:
+        return builtin.generate(size, views=views) if explicit is None else builtin.generate(size).with_split(*explicit)
+    except ValueError as error:
+        raise InputError(f"the built-in scene: {error}") from error
 
 
 def recognise(root: Path) -> Kind:

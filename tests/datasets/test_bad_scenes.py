@@ -279,6 +279,12 @@ def test_depth_that_is(truth, tmp_path: Path, refused, case: str) -> None:
     refused(name, found)
 
 
+def test_size_0_beside_shipped_smaller_photos(truth, tmp_path: Path, refused) -> None:
+    edit(truth.write_cameras_json(tmp_path), lambda frame: frame.update(width=0))
+    (tmp_path / "images_2").mkdir()
+    refused("cameras.json", "size (0, 30)", downscale=2)
+
+
 def test_mask_of_another_size(truth, tmp_path: Path, refused) -> None:
     edit(truth.write_cameras_json(tmp_path), lambda frame: frame.update(mask="m.png"))
     (tmp_path / "m.png").write_bytes(png(NOISE[:20]))
@@ -320,7 +326,10 @@ def test_splits_that_do_not_fit_name_the_scene(truth, tmp_path: Path, refused) -
     refused("cameras.json", "9 training views were asked for, of 8", split="llff", views=9)
     refused("cameras.json", "49 views of a scan", split="dtu", views=3)
     refused("cameras.json", "r_2, r_16", split="blender8")
-    refused("cameras.json", "does not fit a scene of 10 views", train=[0, 10], test=[])
+    refused("cameras.json", "do not fit a scene of 10 views", train=[10, 0], test=[])
+    refused("cameras.json", "do not fit a scene of 10 views", train=[0, 1], test=[-1])
+    refused("cameras.json", "does not fit a scene of 10 views", train=[1, 1], test=[])
+    refused("cameras.json", "the split leaves 1 training views", split="llff", views=1)
     refused("cameras.json", "both the train and the test split", train=[0, 1], test=[1])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.errors import InputError
 from datasets.geometry import inside, project, unproject
 from datasets.scenes import builtin, open_scene
 from datasets.types import Scene
@@ -30,7 +31,7 @@ def test_twelve_photos_and_eight_test_views(still_life: Scene) -> None:
     apart = np.linalg.norm(centres[:, None] - centres[None], axis=2) + 9 * np.eye(20)
     assert apart.min() > 0.01
     assert builtin.generate(SMALL, views=3).train == (0, 6, 11)
-    for views, size in ((13, SMALL), (0, SMALL), (3, (15, 20))):
+    for views, size in ((13, SMALL), (1, SMALL), (3, (15, 20))):
         with pytest.raises(ValueError, match=r"training views|photographed"):
             builtin.generate(size, views=views)
 
@@ -130,5 +131,12 @@ def test_opened_by_name() -> None:
     assert (scene.train, scene.test, scene.cameras.size) == ((0, 6, 11), tuple(range(12, 20)), SMALL)
     assert open_scene(Path("anything"), "builtin", train=[1, 2], test=[15], downscale=4).train == (1, 2)
     assert [len(view.image) for view in TrainingViews.load(scene).views] == [90] * 3
-    with pytest.raises(ValueError, match="has its own split"):
-        open_scene("builtin", split="llff", views=3)
+    for options, says in (
+        ({"split": "llff"}, "has its own split"),
+        ({"views": 13}, "13 training views were asked for, of 12"),
+        ({"views": 1}, "1 training views"),
+        ({"train": [0, 20], "test": []}, "does not fit a scene of 20 views"),
+        ({"downscale": 40}, "cannot be photographed at 12x9"),
+    ):
+        with pytest.raises(InputError, match=says):
+            open_scene("builtin", **options)

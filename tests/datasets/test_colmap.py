@@ -77,6 +77,8 @@ def test_points_that_training_views_did_not_see_are_left_out(truth, tmp_path: Pa
     tracks = [{0, 1}] + [{k % 8, k % 8 + 1, k % 8 + 2} for k in range(1, 12)]
     assert len(part.points) == sum(len(track & {0, 2, 3}) >= 2 for track in tracks)
     assert 0 < len(part.points) < 12
+    with pytest.raises(SceneError, match="do not fit a scene of 10 views"):
+        open_scene(tmp_path, train=[1, 10], test=[])
 
 
 def test_bounds_hold_the_points_a_photo_saw(truth, tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def generate(size: tuple[int, int] = SIZE, *, views: int | None = None, seed: in
     """
     if min(size) < 16:
         raise InputError(f"the built-in scene cannot be photographed at {size[0]}x{size[1]}: give 16 pixels or more")
+    if views is not None and views < 2:
+        raise ValueError(f"{views} training views were asked for, and at least two are needed")
     poses, intrinsics = _poses(), _intrinsics(size)
     names = [f"train_{i:02d}" for i in range(TRAIN_VIEWS)] + [f"test_{i:02d}" for i in range(TEST_VIEWS)]
     count = len(names)
