@@ -84,7 +84,7 @@ def footprint(cameras: Cameras, view: int, inverse_depth: np.ndarray) -> np.ndar
 
 
 def project(cameras: Cameras, view: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels [P, 2] where world positions [P, 3] fall in a view, z-depth [P], and [P] bool, whether inside the image."""
+    """Pixels [P, 2] where world positions [P, 3] fall in a view, z-depth [P], and [P] bool, if inside it."""
     pose = cameras.world_to_camera[view].double().numpy()
     intrinsics = cameras.intrinsics[view].double().numpy()
     seen = positions @ pose[:3, :3].T + pose[:3, 3]

@@ -26,10 +26,12 @@ def fill_smoothly(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """
     if not known.any():
         raise ValueError("there is nothing to fill from: no pixel is known")
-    levels = [(np.where(known, values, 0).astype(np.float64), known.astype(np.float64))]
-    while min(levels[-1][0].shape) > 2:
-        levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
-    total, weight = levels[-1]
+    total: np.ndarray = np.where(known, values, 0).astype(np.float64)
+    weight: np.ndarray = known.astype(np.float64)
+    levels = [(total, weight)]
+    while min(total.shape) > 2:
+        total, weight = cv2.pyrDown(total), cv2.pyrDown(weight)
+        levels.append((total, weight))
     smooth = np.full(total.shape, total.sum() / weight.sum())
     for level, (total, weight) in enumerate(reversed(levels)):
         if level > 0:
