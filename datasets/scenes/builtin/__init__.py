@@ -40,12 +40,12 @@ def generate(size: tuple[int, int] = SIZE, *, views: int | None = None, seed: in
         seed: of patterns and flowers; the cameras are always the same.
 
     Raises:
-        InputError: for a size below 16 pixels or another number of views than 1 to 12.
+        InputError: for a size below 16 pixels or another number of views than 2 to 12.
     """
     if min(size) < 16:
         raise InputError(f"the built-in scene cannot be photographed at {size[0]}x{size[1]}: give 16 pixels or more")
     if views is not None and views < 2:
-        raise ValueError(f"{views} training views were asked for, and at least two are needed")
+        raise InputError(f"{views} training views were asked for, and at least two are needed")
     poses, intrinsics = _poses(), _intrinsics(size)
     names = [f"train_{i:02d}" for i in range(TRAIN_VIEWS)] + [f"test_{i:02d}" for i in range(TEST_VIEWS)]
     count = len(names)
@@ -99,7 +99,7 @@ def write(folder: Path, size: tuple[int, int] = SIZE, *, seed: int = 0) -> None:
 
 
 def forget() -> None:
-    """Free the meshes and baked light that are kept for the next photo (about 100 MB at full size)."""
+    """Free the meshes and baked light that are kept for the next photo."""
     _world.cache_clear()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -64,8 +64,7 @@ class World:
         self._scene.add_triangles(
             self._tensor(mesh.vertices.astype(np.float32)), self._tensor(mesh.triangles.astype(np.uint32))
         )
-        self.materials = [material for _, material in parts]
-        self._textures = [_prepared(material, footprint) for material in self.materials]
+        self._materials = [replace(material, texture=_prepared(material, footprint)) for _, material in parts]
         self._triangles = mesh.triangles
         self._triangle_part = np.repeat(
             np.arange(len(parts), dtype=np.int16), [len(part.triangles) for part, _ in parts]
@@ -105,9 +104,9 @@ class World:
 
     def _bake(self, mesh: Mesh, vertex_part: np.ndarray, light_rays: int, sky_rays: int) -> None:
         """Irradiance at each vertex: the window's direct light, then one bounce from everything around."""
-        thin = np.array([material.thin for material in self.materials])[vertex_part]
-        albedo = np.stack([texture[1:-1, 1:-1].mean(axis=(0, 1)) for texture in self._textures])[vertex_part]
-        glow = np.array([material.glow for material in self.materials])[vertex_part]
+        thin = np.array([material.thin for material in self._materials])[vertex_part]
+        albedo = np.stack([material.texture[1:-1, 1:-1].mean(axis=(0, 1)) for material in self._materials])[vertex_part]
+        glow = np.array([material.glow for material in self._materials])[vertex_part]
         points, normals = mesh.vertices.astype(np.float32), mesh.normals.astype(np.float32)
         direct = self._window_light(points, normals, light_rays)
         if thin.any():
@@ -162,17 +161,17 @@ class World:
         hits = self._cast(origins, directions)
         missed = np.isinf(hits["t_hit"])
         triangle = np.where(missed, 0, hits["primitive_ids"])
-        part = np.where(missed, np.int16(len(self.materials)), self._triangle_part[triangle])
+        part = np.where(missed, np.int16(len(self._materials)), self._triangle_part[triangle])
         order = np.argsort(part, kind="stable")
-        bounds = np.searchsorted(part[order], np.arange(len(self.materials) + 1))
+        bounds = np.searchsorted(part[order], np.arange(len(self._materials) + 1))
         light = np.empty(directions.shape, np.float32)
-        for number, material in enumerate(self.materials):
+        for number, material in enumerate(self._materials):
             rays = order[bounds[number] : bounds[number + 1]]
             if not len(rays):
                 continue
             corners, weights = self._triangles[triangle[rays]], hits["primitive_uvs"][rays]
             values = _interpolated(self._attributes, corners, weights)
-            shade = _sampled(self._textures[number], values[:, :2])
+            shade = _sampled(material.texture, values[:, :2])
             shade *= values[:, 2:5]
             if material.specular or material.mirror:
                 position = origins[rays] + hits["t_hit"][rays, None] * directions[rays]
