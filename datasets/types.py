@@ -1,5 +1,7 @@
 """Cameras, views and scenes: the types that readers produce and that fitting, evaluation and the viewer consume.
 
+Those of point clouds and boxes are in ``datasets/pointclouds/types.py``.
+
 Conventions, stated once: camera axes are OpenCV's (x right, y down, z forward); ``world_to_camera`` is never stored
 transposed; the top left pixel's centre is (0.5, 0.5); images are float32 sRGB in 0..1, [H, W, 3]; depth is z-depth
 in the scene's units, 0 where unknown.
