@@ -72,6 +72,9 @@ class KittiCalibration:
         return on_screen[:, :2] / on_screen[:, 2:], on_screen[:, 2]
 
 
+AXES_ONLY = KittiCalibration(np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]), None)
+
+
 def read_calibration(path: Path) -> KittiCalibration:
     """Read the calibration of a frame; lines without numbers count as absent, R0_rect may be.
 
@@ -117,15 +120,20 @@ def _matrix(
     return None
 
 
+def box_values(objects: KittiObjects, calibration: KittiCalibration = AXES_ONLY) -> np.ndarray:
+    """[M, 7] float64 boxes in the sensor's axes of all objects; without a calibration only the axes are renamed."""
+    height, width, length = objects.sizes.T
+    centres = objects.locations - np.stack([0 * height, height / 2, 0 * height], axis=1)
+    rotation, translation = calibration.to_camera[:3, :3], calibration.to_camera[:3, 3]
+    centres = (centres - translation) @ np.linalg.inv(rotation).T
+    yaw = wrapped(calibration.turn - np.pi / 2 - objects.rotation_y)
+    return np.column_stack([centres, length, width, height, yaw]).reshape(-1, 7)
+
+
 def to_boxes(objects: KittiObjects, calibration: KittiCalibration, class_names: Sequence[str]) -> Boxes3D:
     """The objects of ``class_names`` as boxes in the sensor's axes, in the file's order; others are left out."""
     chosen = objects[np.isin(objects.names, list(class_names))]
-    height, width, length = chosen.sizes.T
-    centres = chosen.locations - np.stack([0 * height, height / 2, 0 * height], axis=1)
-    rotation, translation = calibration.to_camera[:3, :3], calibration.to_camera[:3, 3]
-    centres = (centres - translation) @ np.linalg.inv(rotation).T
-    yaw = calibration.turn - np.pi / 2 - chosen.rotation_y
-    boxes = torch.from_numpy(np.column_stack([centres, length, width, height, yaw]).reshape(-1, 7)).float()
+    boxes = torch.from_numpy(box_values(chosen, calibration)).float()
     boxes[:, 6] = wrap_angle(boxes[:, 6])
     labels = torch.tensor([list(class_names).index(name) for name in chosen.names], dtype=torch.int64)
     scores = None if chosen.scores is None else torch.from_numpy(chosen.scores).float()
@@ -144,8 +152,8 @@ def from_boxes(
     centres = values[:, :3] @ calibration.to_camera[:3, :3].T + calibration.to_camera[:3, 3]
     length, width, height = values[:, 3:6].T
     locations = centres + np.stack([0 * height, height / 2, 0 * height], axis=1)
-    rotation_y = _wrapped(calibration.turn - np.pi / 2 - values[:, 6])
-    alpha = _wrapped(rotation_y - np.arctan2(locations[:, 0], locations[:, 2]))
+    rotation_y = wrapped(calibration.turn - np.pi / 2 - values[:, 6])
+    alpha = wrapped(rotation_y - np.arctan2(locations[:, 0], locations[:, 2]))
     sizes = np.stack([height, width, length], axis=1)
     unstated = np.full(len(boxes), -1)
     return KittiObjects(
@@ -198,5 +206,6 @@ def _boxes_2d(
     return np.where(empty[:, None], 0.0, boxes)
 
 
-def _wrapped(angle: np.ndarray) -> np.ndarray:
+def wrapped(angle: np.ndarray) -> np.ndarray:
+    """``angle`` brought into [-pi, pi)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi

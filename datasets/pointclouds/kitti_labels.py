@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +55,8 @@ class KittiObjects:
 
     def __getitem__(self, chosen: np.ndarray | slice | Sequence[int]) -> KittiObjects:
         """Objects at ``chosen``: a mask, a slice, or numbers."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return KittiObjects(*(None if value is None else value[chosen] for value in values))
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value[chosen] for name, value in values.items() if value is not None})
 
 
 def read_objects(path: Path, scored: bool = False) -> KittiObjects:
