@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datasets.pointclouds.boxes import corners_bev
 from datasets.types import Cameras, Photo, expect_shape
 
 OPTIONAL = ("scores", "velocities", "attributes", "point_counts")
@@ -81,13 +82,9 @@ class Boxes3D:
 
     def corners(self) -> Tensor:
         """[M, 8, 3]: the four lower corners counter-clockwise from the front left, then the four above them."""
-        unit = torch.tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]], dtype=self.boxes.dtype, device=self.boxes.device) / 2
-        cos, sin = self.boxes[:, 6].cos(), self.boxes[:, 6].sin()
-        along, across = (unit[None] * self.boxes[:, None, 3:5]).unbind(dim=2)
-        x = self.boxes[:, None, 0] + along * cos[:, None] - across * sin[:, None]
-        y = self.boxes[:, None, 1] + along * sin[:, None] + across * cos[:, None]
-        low, high = (self.boxes[:, 2] + side * self.boxes[:, 5] / 2 for side in (-1, 1))
-        return torch.cat([torch.stack([x, y, z[:, None].expand_as(x)], dim=2) for z in (low, high)], dim=1)
+        flat = corners_bev(self.boxes)
+        heights = (self.boxes[:, 2:3] + side * self.boxes[:, 5:6] / 2 for side in (-1, 1))
+        return torch.cat([torch.cat([flat, z[:, None].expand(-1, 4, 1)], dim=2) for z in heights], dim=1)
 
     @staticmethod
     def empty(device: torch.device | str | None = None) -> Boxes3D:
