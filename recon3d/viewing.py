@@ -1,0 +1,93 @@
+"""Splats for the viewer: it finds :func:`open_for_viewing` by the entry point in pyproject.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.errors import InputError
+from datasets.scenes import open_scene
+from datasets.types import Cameras, Scene, View
+from recon3d.fitting.run_folder import CONFIG, SPLAT
+from recon3d.pictures import draw
+from recon3d.runs import read_config, torch_device
+from recon3d.splats import SUFFIXES, Splat, load_splat
+
+_HEADER = 1 << 16  # bytes in which a PLY names its properties
+
+
+@dataclass(frozen=True)
+class ViewedSplat:
+    """A splat on the device that renders it, and the scene it was fitted to where that is known and still there."""
+
+    splat: Splat
+    source: Path
+    scene: Scene | None = None
+
+    @property
+    def background(self) -> tuple[float, float, float]:
+        """Colour behind the Gaussians, 0..1."""
+        return self.splat.background
+
+    @property
+    def antialiased(self) -> bool:
+        """Whether the splat wants the anti-aliased mode."""
+        return self.splat.antialiased
+
+    def render(self, camera: Cameras, width: int, height: int) -> View:
+        """What ``camera`` (a batch of one) sees when its picture has width x height pixels."""
+        scale = torch.tensor([width, height]) / camera.sizes[0]
+        intrinsics = camera.intrinsics.clone()
+        intrinsics[0, :2] *= scale[:, None].to(intrinsics.dtype)
+        sized = Cameras(camera.world_to_camera, intrinsics, torch.tensor([[width, height]]))
+        seen = draw(self.splat.gaussians, sized, self.splat.background, self.splat.antialiased)
+        return View(seen.colour.cpu().numpy(), depth=seen.depth)
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The six arrays of :class:`recon3d.gaussians.Gaussians`, by name."""
+        return {name: value.cpu().numpy() for name, value in self.splat.gaussians.parameters().items()}
+
+
+def open_for_viewing(path: Path) -> ViewedSplat | None:
+    """The splat in a file or in the folder of a run; None for anything else (a PLY without Gaussians, for one).
+
+    Raises:
+        InputError: for a splat that cannot be read, and a run that has none yet.
+    """
+    if path.is_dir():
+        if not (path / CONFIG).is_file():
+            return None
+        source = path / SPLAT
+        if not source.is_file():
+            raise InputError(f"{path}: the fit has not written {SPLAT} yet. Wait until it has, or give another run")
+        return ViewedSplat(_on_device(load_splat(source)), source, _scene(path))
+    if path.suffix.lower() not in SUFFIXES or (path.suffix.lower() == ".ply" and not _has_gaussians(path)):
+        return None
+    return ViewedSplat(_on_device(load_splat(path)), path)
+
+
+def _on_device(splat: Splat) -> Splat:
+    return Splat(splat.gaussians.to(torch_device("auto")), splat.background, splat.antialiased, splat.scene_to_source)
+
+
+def _scene(run: Path) -> Scene | None:
+    """The run's photos; without them (moved, deleted) the splat is still worth seeing."""
+    # Not by recon3d.runs.open_scene_of: that brings Lightning, whose import takes longer than all the rest.
+    accepted = signature(open_scene).parameters
+    try:
+        data = {key: value for key, value in read_config(run)["data"].items() if key in accepted}
+        return open_scene(**{**data, "root": Path(str(data.get("root")))})
+    except (InputError, TypeError):
+        return None
+
+
+def _has_gaussians(path: Path) -> bool:
+    if not path.is_file():
+        return True  # so that loading says that there is none
+    with path.open("rb") as file:
+        header = file.read(_HEADER).partition(b"end_header")[0]
+    return b" f_dc_0" in header or b" packed_position" in header

@@ -1,0 +1,173 @@
+"""The command ``view3d``: pictures and videos without a display, and one line for what cannot be used."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from recon3d.gaussians import SH_C0, Gaussians
+from recon3d.splats import Splat, save_splat
+from recon3d.viewing import open_for_viewing
+from tests.recon3d.conftest import FittedRun, coloured_blobs, fitted_run
+from viewer.__main__ import main
+from viewer.layers import SplatLayer
+from viewer.reading import open_all
+from viewer.splats import installed_openers
+
+__all__ = ["fitted_run"]
+
+
+def shot(out: Path, *arguments: object) -> np.ndarray:
+    """RGB of the picture that a command writes."""
+    assert main([*map(str, arguments), "--shot", str(out)]) == 0
+    return cv2.cvtColor(cv2.imread(str(out)), cv2.COLOR_BGR2RGB)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that a command prints where it cannot go on."""
+    assert main([*map(str, arguments)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("view3d: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_the_opener_is_found_by_its_entry_point() -> None:
+    assert open_for_viewing in installed_openers()
+
+
+def test_a_run_from_a_photos_place_is_the_splats_own_render(fitted_run: FittedRun, tmp_path: Path) -> None:
+    image = shot(tmp_path / "shot.png", fitted_run.folder, "--view", "photo:3", "--size", "288x216")
+    assert image.shape == (216, 288, 3)
+    photo = cv2.cvtColor(cv2.imread(str(fitted_run.scene / "photo_3.png")), cv2.COLOR_BGR2RGB)
+    small = cv2.resize(image, photo.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - photo).mean() < 6  # the run's colours are a little off
+
+
+def test_a_sweep_with_boxes_from_above(sweep: Callable[..., Path], tmp_path: Path) -> None:
+    ground = np.stack(np.meshgrid(np.linspace(-20, 20, 200), np.linspace(-20, 20, 200)), -1).reshape(-1, 2)
+    points = np.concatenate([ground, np.zeros((len(ground), 2))], axis=1)
+    label = tmp_path / "label.txt"
+    label.write_text("Car 0 0 0 0 0 50 50 1.5 2.0 6.0 5.0 0.5 10.0 -1.5708\n")
+    paths = (sweep(points, "000.bin"), label, "--view", "bev", "--size", "200x200")
+    image = shot(tmp_path / "bev.png", *paths)
+    box = (np.abs(image.astype(int) - [0, 158, 224]).sum(axis=2) < 60).nonzero()
+    # 10 m ahead is up in the picture, 5 m to the right is right of the middle; about 5 pixels a metre
+    assert np.median(box[0]) < 85
+    assert np.median(box[1]) > 115
+    tall, wide = np.ptp(box[0]), np.ptp(box[1])
+    assert 2 < tall / wide < 4.5  # 6 m along, 2 m across
+
+
+def test_a_turntable_goes_around(fitted_run: FittedRun, tmp_path: Path) -> None:
+    out = tmp_path / "turn.mp4"
+    path = fitted_run.folder / "splat.safetensors"
+    assert main([str(path), "--turntable", str(out), "--size", "97x64", "--frames", "8"]) == 0
+    with av.open(str(out)) as video:
+        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(video=0)]
+    assert len(frames) == 8
+    assert frames[0].shape == (64, 96, 3)
+    assert all(np.abs(a - b).mean() > 2 for a, b in itertools.pairwise(frames))
+
+
+def test_a_file_written_again_is_shown_again(tmp_path: Path) -> None:
+    path = tmp_path / "splat.ply"
+    save_splat(path, Splat(coloured_blobs(20)))
+    layer = open_all([path], installed_openers()).layers[0]
+    assert isinstance(layer, SplatLayer)
+    assert not layer.refresh()
+    save_splat(path, Splat(coloured_blobs(30)))
+    assert layer.refresh()
+    assert len(layer.splat.parameters()["means"]) == 30
+    assert not layer.refresh()
+    path.unlink()
+    assert not layer.refresh()
+
+
+def test_a_run_whose_photos_are_gone_still_shows_its_splat(fitted_run: FittedRun) -> None:
+    for photo in fitted_run.scene.iterdir():
+        photo.unlink()
+    layers = open_all([fitted_run.folder], installed_openers()).layers
+    assert [type(layer) for layer in layers] == [SplatLayer]
+
+
+def test_render_takes_any_size_of_the_same_view(fitted_run: FittedRun) -> None:
+    one = Gaussians(
+        torch.tensor([[0.3, 0.1, 0.0]]),
+        torch.full((1, 3), -2.5),
+        torch.tensor([[1.0, 0, 0, 0]]),
+        torch.tensor([9.0]),
+        torch.full((1, 1, 3), 0.5 / SH_C0),
+        torch.zeros(1, 0, 3),
+    )
+    path = fitted_run.folder / "one.ply"
+    save_splat(path, Splat(one))
+    splat = open_for_viewing(path)
+    assert splat is not None
+    centres = []
+    for scale in (1, 4):
+        seen = splat.render(fitted_run.cameras[2], 72 * scale, 54 * scale)
+        assert seen.image.shape == (54 * scale, 72 * scale, 3)
+        weight = seen.image[..., 0] / seen.image[..., 0].sum()
+        centres.append([(weight.sum(0) * (np.arange(72 * scale) + 0.5)).sum() / scale])
+    assert centres[0] == pytest.approx(centres[1], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere.ply", "--shot", "a.png"), "nowhere.ply"),
+        (("SCENE", "--shot", "a.gif"), "written as .png"),
+        (("SCENE", "--shot", "a.png", "--view", "photo:3"), "photos 0 to 2"),
+        (("SCENE", "--shot", "a.png", "--view", "below"), "no view 'below'"),
+        (("SCENE", "--shot", "a.png", "--view", "{"), "not readable JSON"),
+        (("SCENE", "--shot", "a.png", "--frame", "1"), "frames 0 to 0"),
+        (("SCENE", "--turntable", "a.avi"), "written as .mp4"),
+        (("SCENE", "--turntable", "a.mp4", "--frames", "0"), "at least one frame"),
+        (("SCENE", "--shot", "nowhere/a.png"), "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(
+    scene_folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(scene_folder.parent)
+    assert message in refused(capsys, *(str(scene_folder) if a == "SCENE" else a for a in arguments))
+
+
+def test_damaged_splats_and_clouds_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    header = "ply\nformat binary_little_endian 1.0\nelement vertex 833333333\nproperty float x\nproperty float f_dc_0\n"
+    for name, content in {"a.spz": b"junk", "a.splat": b"xyz", "b.ply": (header + "end_header\n").encode()}.items():
+        (tmp_path / name).write_bytes(content)
+        assert name in refused(capsys, tmp_path / name, "--shot", tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("size", ["1280", "0x5", "99999x5", "-1x5"])
+def test_sizes_that_are_none(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["a.ply", f"--size={size}"])
+    assert stop.value.code == 2
+    assert "give it as 1280x720" in capsys.readouterr().err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ("torch", "numpy", "open3d", "cv2", "numba", "scipy")
+    code = (
+        "import sys\nfrom viewer.__main__ import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n"
+        f"    print('loaded', [name for name in {heavy!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "loaded []" in done.stdout
+    for option in ("--shot", "--turntable", "--html", "--web", "--view"):
+        assert option in done.stdout

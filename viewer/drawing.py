@@ -1,0 +1,60 @@
+"""The picture of all layers together, on the CPU and without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from datasets.types import Cameras
+from viewer.layers import Layer, SplatLayer
+from viewer.primitives import unhindered
+from viewer.raster import paint
+
+BACKGROUND = (24, 26, 30)
+SMOOTHING = 2  # lines and dots are drawn this many times larger and averaged
+
+
+def draw(
+    layers: Sequence[Layer],
+    camera: Cameras,
+    frame: int = 0,
+    background: tuple[int, int, int] = BACKGROUND,
+    smoothing: int = SMOOTHING,
+) -> np.ndarray:
+    """What ``camera`` (a batch of one) sees of the visible layers at moment ``frame``: uint8 [H, W, 3].
+
+    A splat hides what is behind its surface (its z-depth) and is hidden by what is before it. Of several splats the
+    nearer surface is seen.
+    """
+    image, depth = draw_splats(layers, camera, background)
+    eye = camera.centres[0].double().numpy()
+    primitives = [p for layer in layers if layer.visible for p in unhindered(layer.primitives(frame), eye)]
+    if not primitives:
+        return image
+    image = np.repeat(np.repeat(image, smoothing, axis=0), smoothing, axis=1)
+    depth = np.repeat(np.repeat(depth, smoothing, axis=0), smoothing, axis=1)
+    large = camera.resized(smoothing)
+    for primitive in primitives:
+        paint(primitive, large, image, depth, smoothing)
+    height, width = image.shape[0] // smoothing, image.shape[1] // smoothing
+    mean = image.reshape(height, smoothing, width, smoothing, 3).mean(axis=(1, 3))
+    return np.rint(mean).astype(np.uint8)
+
+
+def draw_splats(
+    layers: Sequence[Layer], camera: Cameras, background: tuple[int, int, int] = BACKGROUND
+) -> tuple[np.ndarray, np.ndarray]:
+    """The visible splats alone: uint8 [H, W, 3], and float32 z-depth [H, W], infinite where there is nothing."""
+    width, height = camera.size
+    image = np.full((height, width, 3), background, np.uint8)
+    depth = np.full((height, width), np.inf, np.float32)
+    first = True
+    for layer in layers:
+        if isinstance(layer, SplatLayer) and layer.visible:
+            colour, reach = layer.image(camera, width, height)
+            reach = np.where(reach > 0, reach, np.inf).astype(np.float32)
+            nearer = np.ones_like(reach, dtype=bool) if first else reach < depth
+            image[nearer], depth[nearer] = colour[nearer], reach[nearer]
+            first = False
+    return image, depth

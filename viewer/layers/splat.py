@@ -1,0 +1,91 @@
+"""Splats: drawn by whoever opened them, see :mod:`viewer.splats`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from datasets.types import Cameras
+from viewer import colours
+from viewer.layers.base import Choice, Setting
+from viewer.primitives import Primitive, extent
+from viewer.splats import ShownSplat
+
+
+class SplatLayer:
+    """A splat as colour, depth or normals.
+
+    Args:
+        name: what people call it.
+        splat: what was opened.
+        reopen: opens it again, for a file that a running fit replaces.
+    """
+
+    def __init__(self, name: str, splat: ShownSplat, reopen: Callable[[], ShownSplat | None]) -> None:
+        self.name, self.visible = name, True
+        self.show = "colour"
+        self.splat, self._reopen = splat, reopen
+        self._stamp = _stamp(splat)
+
+    @property
+    def frames(self) -> int:
+        """A splat stands still."""
+        return 1
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """What of the splat is shown."""
+        return (Choice("show", ("colour", "depth", "normals")),)
+
+    def primitives(self, frame: int) -> list[Primitive]:
+        """None: a splat is drawn as an image."""
+        return []
+
+    def extent(self) -> np.ndarray | None:
+        """Of the centres, without the outer tenth at each side: splats have strays and far layers."""
+        return extent(self.splat.parameters()["means"], trim=10.0)
+
+    def image(self, camera: Cameras, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [H, W, 3] as ``show`` says, and z-depth [H, W], 0 where there is nothing."""
+        seen = self.splat.render(camera, width, height)
+        depth = np.zeros((height, width), np.float32) if seen.depth is None else seen.depth
+        if self.show == "depth":
+            return colours.depth_image(depth), depth
+        if self.show == "normals":
+            return normals_image(depth, camera, width, height), depth
+        return np.rint(np.clip(seen.image, 0, 1) * 255).astype(np.uint8), depth
+
+    def refresh(self) -> bool:
+        """Open the file again if it is another one than before; True where the picture changes."""
+        stamp = _stamp(self.splat)
+        if stamp is None or stamp == self._stamp:
+            return False
+        found = self._reopen()
+        self._stamp = stamp
+        if found is not None:
+            self.splat = found
+        return found is not None
+
+
+def normals_image(depth: np.ndarray, camera: Cameras, width: int, height: int) -> np.ndarray:
+    """uint8 [H, W, 3] of the surface that z-depth [H, W] describes: red is right, green up, blue towards the camera."""
+    scale = np.array([width, height]) / camera.sizes[0].numpy()
+    k = camera.intrinsics[0].double().numpy()
+    x = (np.arange(width) + 0.5 - k[0, 2] * scale[0]) / (k[0, 0] * scale[0])
+    y = (np.arange(height) + 0.5 - k[1, 2] * scale[1]) / (k[1, 1] * scale[1])
+    points = np.stack([depth * x[None], depth * y[:, None], depth], axis=2)
+    normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+    length = np.linalg.norm(normal, axis=2, keepdims=True)
+    shown = np.rint((normal / np.maximum(length, 1e-20) * [-1, 1, 1] / 2 + 0.5) * 255).astype(np.uint8)
+    whole = (depth > 0)[..., None] & (length > 0)
+    return np.where(whole, shown, np.uint8(0))
+
+
+def _stamp(splat: ShownSplat) -> tuple[int, int] | None:
+    """What tells one version of the file from the next; None while it is being replaced."""
+    try:
+        status = splat.source.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size

@@ -1,0 +1,49 @@
+"""Rows of numbers behind a text header, as PLY and PCD have them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from datasets.errors import SceneError
+
+CUT_OFF = "The file is cut off or damaged: copy or export it again"
+
+
+def binary_rows(path: Path, data: bytes, start: int, dtype: np.dtype, count: int) -> np.ndarray:
+    """[N] structured array of ``count`` rows at byte ``start``.
+
+    Raises:
+        SceneError: where the file holds fewer.
+    """
+    left = max(len(data) - start, 0)
+    if count * dtype.itemsize > left:
+        raise SceneError(path, f"claims {count} points, {count * dtype.itemsize} bytes, but {left} are left", CUT_OFF)
+    return np.frombuffer(data, dtype, count, start)
+
+
+def text_rows(path: Path, data: bytes, start: int, columns: int, count: int) -> np.ndarray:
+    """[N, columns] float64 of ``count`` lines of numbers.
+
+    Raises:
+        SceneError: where there are fewer, or what is there are no numbers.
+    """
+    left = max(len(data) - start, 0)
+    if 2 * columns * count > left + 1:  # a digit and a blank each
+        found = f"claims {count} points of {columns} numbers, but {left} bytes of text are left"
+        raise SceneError(path, found, CUT_OFF)
+    if count == 0:
+        return np.zeros((0, columns))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about fewer lines, reported below
+            rows = np.loadtxt(io.BytesIO(data[start:]), np.float64, comments=None, max_rows=count, ndmin=2)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise SceneError(path, f"its rows cannot be read as numbers ({error})", CUT_OFF) from error
+    if rows.shape != (count, columns):
+        found = f"holds {rows.shape[0]} rows of {rows.shape[1]} numbers, its header says {count} of {columns}"
+        raise SceneError(path, found, CUT_OFF)
+    return rows

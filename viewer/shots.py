@@ -1,0 +1,81 @@
+"""Pictures and videos without a window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from datasets.errors import InputError
+from datasets.files import replacing
+from datasets.types import Cameras
+from viewer.drawing import draw
+from viewer.reading import Contents
+from viewer.video import write_video
+from viewer.views import first_view, named_camera
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+LARGEST_SIDE = 16384
+
+
+def shot(contents: Contents, path: Path, size: tuple[int, int], view: str | None = None, frame: int = 0) -> None:
+    """Write what ``view`` (see :func:`viewer.views.named_camera`) shows, in the format of the suffix.
+
+    Raises:
+        InputError: for another suffix, an impossible size or frame, or a view there is not.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(f"{path}: a picture is written as {', '.join(PICTURES)}")
+    check_frame(contents, frame)
+    save_picture(path, draw(contents.layers, named_camera(contents, view, *size), frame))
+
+
+def turntable(
+    contents: Contents, path: Path, size: tuple[int, int], view: str | None = None, frames: int = 120, fps: int = 30
+) -> None:
+    """Write a video that goes once around what the view looks at; of a sequence, all its moments pass meanwhile.
+
+    Raises:
+        InputError: for another suffix than .mp4, no frames, or a view that cannot be gone around.
+    """
+    if path.suffix.lower() != ".mp4":
+        raise InputError(f"{path}: a video is written as .mp4")
+    if frames < 1 or not 1 <= fps <= 240:
+        raise InputError(f"{frames} frames at {fps} a second: give at least one frame, and 1 to 240 a second")
+    even = (max(size[0] // 2 * 2, 2), max(size[1] // 2 * 2, 2))
+
+    def pictures() -> Iterator[np.ndarray]:
+        for i, camera in enumerate(tqdm(around(contents, view, even, frames), desc="turntable", unit="frame")):
+            yield draw(contents.layers, camera, i * contents.frames // frames)
+
+    write_video(path, pictures(), fps)
+
+
+def around(contents: Contents, view: str | None, size: tuple[int, int], frames: int) -> list[Cameras]:
+    """Cameras of ``size`` once around the vertical through what ``view`` looks at; the first is the view itself.
+
+    A photo's view is gone around as far as its picture's height fits.
+    """
+    start = first_view(contents)
+    if view is not None:
+        from viewer.viewpoint import of_camera
+
+        camera = named_camera(contents, view, *size)
+        start = of_camera(camera, start.distance, contents.up)
+    return [start.turned(2 * math.pi * i / frames, 0).camera(*size) for i in range(frames)]
+
+
+def check_frame(contents: Contents, frame: int) -> None:
+    """Raise InputError unless there is such a moment."""
+    if not 0 <= frame < contents.frames:
+        raise InputError(f"there is no frame {frame}: frames 0 to {contents.frames - 1} are open")
+
+
+def save_picture(path: Path, image: np.ndarray) -> None:
+    """Write uint8 [H, W, 3]; a file already there is replaced at once or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(cv2.imencode(path.suffix, np.ascontiguousarray(image[..., ::-1]))[1].tobytes())

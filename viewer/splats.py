@@ -1,0 +1,64 @@
+"""What the viewer knows of splats, and how it finds somebody who can open one.
+
+The viewer draws no Gaussians itself: a package that does registers an opener in the entry point group
+:data:`GROUP` of its metadata, and the viewer asks each in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from datasets.types import Cameras, Scene, View
+
+GROUP = "sparse_vision_3d.splats"
+
+
+class ShownSplat(Protocol):
+    """A splat that is open.
+
+    Attributes:
+        background: colour behind it, 0..1.
+        antialiased: whether it wants the anti-aliased mode (for those who draw ``parameters`` themselves).
+        source: the file, which is read again when it changes.
+        scene: the photos it was fitted to, in its world, or None.
+    """
+
+    background: tuple[float, float, float]
+    antialiased: bool
+    source: Path
+    scene: Scene | None
+
+    def render(self, camera: Cameras, width: int, height: int) -> View:
+        """What a camera (a batch of one, brought to width x height) sees; depth is 0 where there is nothing."""
+        ...
+
+    def parameters(self) -> Mapping[str, np.ndarray]:
+        """float32: means [N, 3], scales [N, 3] (logarithms), quats [N, 4] (wxyz), opacities [N] (logits),
+        sh0 [N, 1, 3], shN [N, K, 3]."""
+        ...
+
+
+class SplatOpener(Protocol):
+    """What an entry point of :data:`GROUP` is: gives the splat at ``path``, or None where there is none.
+
+    Raises InputError where ``path`` is a splat that cannot be used.
+    """
+
+    def __call__(self, path: Path) -> ShownSplat | None: ...
+
+
+def installed_openers() -> list[SplatOpener]:
+    """The registered openers, in the order of their names."""
+    # Of every copy of a package's metadata: entry_points() takes the first, which may be left from an earlier build.
+    registered = {entry for found in distributions() for entry in found.entry_points if entry.group == GROUP}
+    return [entry.load() for entry in sorted(registered, key=lambda entry: (entry.name, entry.value))]
+
+
+def open_splat(path: Path, openers: list[SplatOpener]) -> ShownSplat | None:
+    """What the first opener that knows ``path`` makes of it."""
+    return next((splat for opener in openers if (splat := opener(path)) is not None), None)
