@@ -146,7 +146,7 @@ class DenseInitialiser(Initialiser):
                     opacities=np.where(surface.known[y, x], self.opacity, self.hole_opacity),
                 )
             )
-        return Cloud.concatenate(clouds)
+        return Cloud.concatenate(clouds).sized_by_neighbours()
 
 
 def random_cloud(views: TrainingViews, count: int, opacity: float, random: np.random.Generator) -> Cloud:
@@ -168,7 +168,7 @@ def random_cloud(views: TrainingViews, count: int, opacity: float, random: np.ra
                 opacities=np.full(share, opacity),
             )
         )
-    return Cloud.concatenate(clouds)
+    return Cloud.concatenate(clouds).sized_by_neighbours()
 
 
 def _start(cloud: Cloud, views: TrainingViews) -> Start:

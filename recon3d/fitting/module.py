@@ -72,15 +72,15 @@ class SplatModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, valid in (
-            ("sh_degree", sh_degree, 0 <= sh_degree <= 3),
-            ("sh_every", sh_every, sh_every >= 0),
-            ("dropout", dropout, 0 <= dropout < 1),
-            ("opacity_decay", opacity_decay, 0 < opacity_decay <= 1),
-            ("seed", seed, seed >= 0),
+        for name, value, valid, accepted in (
+            ("sh_degree", sh_degree, 0 <= sh_degree <= 3, "0, 1, 2 or 3"),
+            ("sh_every", sh_every, sh_every >= 0, "0 or more"),
+            ("dropout", dropout, 0 <= dropout < 1, "0 or more and less than 1"),
+            ("opacity_decay", opacity_decay, 0 < opacity_decay <= 1, "more than 0 and at most 1"),
+            ("seed", seed, seed >= 0, "0 or more"),
         ):
             if not valid:
-                raise ValueError(f"model.{name} is {value}, out of range")
+                raise ValueError(f"model.{name} is {value}, expected {accepted}")
         self.automatic_optimization = False
         self.initialiser = initialiser
         self.losses = losses if losses is not None else [Photometric()]

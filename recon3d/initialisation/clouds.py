@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from datasets.types import Cameras
 from recon3d.gaussians import SH_C0, Gaussians
 
 NEIGHBOURS = 3
-SIZE_LIMITS = (0.3, 2.5)  # of a Gaussian's standard deviation, as multiples of the point's own size
+SIZE_LIMITS = (0.3, 2.5)  # how much smaller or larger a point may become than its footprint
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """P points: positions [P, 3] world units, colours [P, 3] in 0..1, sizes [P] world units that a point is to cover,
+    """P points: positions [P, 3] world units, colours [P, 3] in 0..1, sizes [P] standard deviation in world units,
     opacities [P] in 0..1."""
 
     positions: np.ndarray
@@ -42,17 +42,20 @@ class Cloud:
         """Median absolute deviation of the coordinates, world units: a scale that outliers do not move."""
         return float(np.median(np.abs(self.positions - np.median(self.positions, axis=0))))
 
-    def gaussians(self) -> Gaussians:
-        """One round Gaussian a point, as large as its neighbours are far away, within limits set by its size."""
+    def sized_by_neighbours(self) -> Cloud:
+        """Each point as large as its neighbours are far away, within limits set by its size so far."""
         lower, upper = SIZE_LIMITS
-        deviation = np.clip(neighbour_distance(self.positions), lower * self.sizes, upper * self.sizes)
+        return replace(self, sizes=np.clip(neighbour_distance(self.positions), lower * self.sizes, upper * self.sizes))
+
+    def gaussians(self) -> Gaussians:
+        """One round Gaussian a point."""
 
         def tensor(values: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
         return Gaussians(
             means=tensor(self.positions),
-            scales=tensor(np.log(deviation))[:, None].repeat(1, 3),
+            scales=tensor(np.log(self.sizes))[:, None].repeat(1, 3),
             quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(self), 1),
             opacities=torch.logit(tensor(self.opacities)),
             sh0=tensor((self.colours - 0.5) / SH_C0)[:, None],
@@ -70,7 +73,7 @@ def neighbour_distance(positions: np.ndarray) -> np.ndarray:
 
 
 def back_project(cameras: Cameras, view: int, pixels: np.ndarray, inverse_depth: np.ndarray) -> np.ndarray:
-    """[P, 3] world positions of pixels [P, 2] of a view with 1 / z-depth [P]."""
+    """[P, 3] world positions of pixels [P, 2] of a view, also beyond its image, with 1 / z-depth [P]."""
     pose = cameras.world_to_camera[view].double().numpy()
     intrinsics = cameras.intrinsics[view].double().numpy()
     rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(intrinsics).T
@@ -81,21 +84,3 @@ def footprint(cameras: Cameras, view: int, inverse_depth: np.ndarray) -> np.ndar
     """Width in world units of one pixel of a view at 1 / z-depth."""
     focal = float(cameras.intrinsics[view, [0, 1], [0, 1]].mean())
     return 1 / (inverse_depth * focal)
-
-
-def project(cameras: Cameras, view: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels [P, 2] where world positions [P, 3] fall in a view, z-depth [P], and [P] bool, if inside it."""
-    pose = cameras.world_to_camera[view].double().numpy()
-    intrinsics = cameras.intrinsics[view].double().numpy()
-    seen = positions @ pose[:3, :3].T + pose[:3, 3]
-    depth = seen[:, 2]
-    pixels = (seen @ intrinsics.T)[:, :2] / np.where(depth > 0, depth, np.inf)[:, None]
-    inside = (depth > 0) & ((pixels >= 0) & (pixels < cameras.sizes[view].numpy())).all(axis=1)
-    return pixels, depth, inside
-
-
-def at_pixels(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """``values`` [H, W, ...] of the pixel that holds each of ``pixels`` [P, 2], the nearest one for those outside."""
-    height, width = values.shape[:2]
-    x, y = np.floor(pixels).astype(np.int64).T
-    return values[y.clip(0, height - 1), x.clip(0, width - 1)]

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from scipy.ndimage import percentile_filter
 
-from recon3d.initialisation.clouds import Cloud, at_pixels, back_project, footprint, project
+from datasets.geometry import inside, project
+from recon3d.initialisation.clouds import Cloud, back_project, footprint
 from recon3d.initialisation.surfaces import Surface
 from recon3d.views import TrainingViews
 
@@ -23,25 +25,29 @@ BEHIND = 0.97  # of the far surface's inverse depth, at which the layer lies
 ON_LAYER = 1.08  # times the layer's inverse depth, up to which a pixel shows it and lends its colour
 SPACING = 1 / 63  # of the photo's width, between points
 OPACITY = 0.9
-SIZE = 0.32  # of the spacing
+SIZE = 0.8  # standard deviation, of the spacing
 
 
 def far_layer(views: TrainingViews, surfaces: Sequence[Surface]) -> Cloud:
     """Points of the far layers of all views that no photo would see in front of its surface."""
+    cameras = views.cameras.to(dtype=torch.float64)
     clouds = []
     for i in range(len(views)):
         layer, colours, border = _layer_of(views.views[i].image, surfaces[i])
         step = max(1, round(SPACING * surfaces[i].inverse_depth.shape[1]))
         height, width = layer.shape
-        x, y = np.meshgrid(np.arange(step // 2, width, step), np.arange(step // 2, height, step))
-        column, row = x.ravel(), y.ravel()
+        column, row = np.meshgrid(np.arange(step // 2, width, step), np.arange(step // 2, height, step))
+        column, row = column.ravel(), row.ravel()
         pixels = np.stack([column - border[1], row - border[0]], axis=1) + 0.5
         inverse_depth = layer[row, column]
         positions = back_project(views.cameras, i, pixels, inverse_depth)
         hidden = np.ones(len(positions), bool)
+        there, depth = project(torch.from_numpy(positions), cameras)
+        within = inside(there, depth, cameras)
         for j, surface in enumerate(surfaces):
-            there, depth, inside = project(views.cameras, j, positions)
-            hidden &= ~(inside & (1 / np.where(inside, depth, 1) > at_pixels(surface.inverse_depth, there)))
+            seen = np.flatnonzero(within[j])
+            x, y = there[j, seen].long().numpy().T
+            hidden[seen] &= depth[j, seen].numpy() > 1 / surface.inverse_depth[y, x]
         sizes = SIZE * step * footprint(views.cameras, i, inverse_depth)
         clouds.append(Cloud(positions, colours[row, column], sizes, np.full(len(positions), OPACITY))[hidden])
     return Cloud.concatenate(clouds)

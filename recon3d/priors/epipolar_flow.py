@@ -17,10 +17,12 @@ from recon3d.priors.filling import fill_smoothly
 from recon3d.priors.guided_flow import Matches
 from recon3d.priors.landmarks import Landmarks, find_landmarks
 from recon3d.priors.planes import find_planes, plane_inverse_depth
+from recon3d.priors.speckles import without_speckles
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
 CANDIDATES = 6  # other views that each photo is sparsely matched with
+SMALLEST_PATCH = 2e-4  # of a photo's pixels; smaller patches of depth are chance matches
 FRONTAL_GUESSES = (10, 50, 90)  # percentiles of the landmarks' inverse depth
 
 
@@ -197,7 +199,8 @@ class _Search:
                 depth = 1 / there.inverse_depth
                 candidates.append(depth)
                 sensitivities.append(np.where(valid, depth**2 / np.maximum(there.parallax, 1e-12), np.inf))
-            depths.append(least_sensitive(candidates, sensitivities) if candidates else np.zeros(grid.shape[:2]))
+            blended = least_sensitive(candidates, sensitivities) if candidates else np.zeros(grid.shape[:2])
+            depths.append(without_speckles(blended, max(2, round(SMALLEST_PATCH * blended.size))))
         return depths
 
     def _counts(self, view: int, points: np.ndarray) -> np.ndarray | bool:
@@ -206,8 +209,8 @@ class _Search:
         return True if mask is None else guided_flow.sample(mask.astype(np.float32), points) > 0.5
 
     def _estimate(self, depths: Sequence[np.ndarray], view: int) -> DepthEstimate:
-        """The depth of a view with its confidence: how alike the photos look there, times how well the depth of the
-        view that agrees best agrees."""
+        """The depth of a view with its confidence: how alike the photos look there, if there is anything to tell apart,
+        times how well the depth of the view that agrees best agrees."""
         known = depths[view] > 0
         alike, agree = np.zeros(known.shape), np.zeros(known.shape)
         for i, j in self.pairs:
@@ -215,7 +218,8 @@ class _Search:
                 alike = np.maximum(alike, self.matches[i, j].similarity)
                 error = round_trip_error(self.cameras, depths, view, j)
                 agree = np.maximum(agree, np.exp(-0.5 * np.minimum(error, 10.0) ** 2))
-        confidence = np.where(known, np.clip(alike, 0, 1) * (0.5 + 0.5 * agree), 0)
+        told_apart = guided_flow.contrast(self.greys[view])
+        confidence = np.where(known, told_apart * np.clip(alike, 0, 1) * (0.5 + 0.5 * agree), 0)
         return DepthEstimate(depths[view].astype(np.float32), confidence.astype(np.float32))
 
     def _size(self, view: int) -> tuple[int, int]:

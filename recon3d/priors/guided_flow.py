@@ -18,6 +18,7 @@ from recon3d.priors.epipolar import TINY, Pair
 NOWHERE = -1e6  # coordinate of a match that does not exist
 SMALLEST = 9  # DIS refuses images with a shorter side
 LEAST_VISIBLE = 0.02  # share of the source that must see the target for a flow to be worth its time
+NOISE = np.float32(2e-5)  # variance of a photo's luminance in 0..1 that is not texture
 WINDOW = 7  # pixels, side of the patches that are compared
 EPIPOLAR_WEIGHT = 0.1  # correlation that one pixel from the epipolar line outweighs
 
@@ -67,15 +68,25 @@ def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     brightness count as alike and of different brightness as unlike only where there is contrast to tell.
     """
     a, b = first.astype(np.float32) / 255, second.astype(np.float32) / 255
-    noise = np.float32(2e-5)
+    (mean_a, variance_a), (mean_b, variance_b) = _moments(a), _moments(b)
+    covariance = _mean(a * b) - mean_a * mean_b
+    return (covariance + NOISE) / np.sqrt((variance_a + NOISE) * (variance_b + NOISE))
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        return cv2.boxFilter(values, -1, (WINDOW, WINDOW))
 
-    mean_a, mean_b = mean(a), mean(b)
-    variance_a = np.maximum(mean(a * a) - mean_a**2, 0) + noise
-    variance_b = np.maximum(mean(b * b) - mean_b**2, 0) + noise
-    return (mean(a * b) - mean_a * mean_b + noise) / np.sqrt(variance_a * variance_b)
+def contrast(image: np.ndarray) -> np.ndarray:
+    """[H, W] float32 in 0..1: share of the variance of the window around each pixel that noise does not explain."""
+    variance = _moments(image.astype(np.float32) / 255)[1]
+    return variance / (variance + NOISE)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    return cv2.boxFilter(values, -1, (WINDOW, WINDOW))
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the window around each pixel."""
+    mean = _mean(values)
+    return mean, np.maximum(_mean(values * values) - mean**2, 0)
 
 
 def follow_guess(

@@ -1,0 +1,24 @@
+"""Removing small patches of depth that disagree with everything around them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+UNITS = 1000  # steps per factor of e in depth
+MISSING = -32000
+
+
+def without_speckles(depth: np.ndarray, smallest: int, step: float = 0.02) -> np.ndarray:
+    """``depth`` [H, W] without its connected patches of fewer than ``smallest`` pixels, 0 there.
+
+    Two neighbouring pixels belong to one patch where their depths differ by less than the share ``step``. Chance
+    matches make small patches, surfaces large ones.
+    """
+    known = depth > 0
+    if not known.any():
+        return depth
+    logarithm = np.log(np.where(known, depth, 1)) - np.log(np.median(depth[known]))
+    code = np.where(known, np.clip(np.round(UNITS * logarithm), -30000, 30000), MISSING).astype(np.int16)
+    cv2.filterSpeckles(code, MISSING, smallest - 1, step * UNITS)
+    return np.where(code == MISSING, 0, depth)
