@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from recon3d.gaussians import Gaussians
 from recon3d.splats.errors import SplatError
@@ -23,7 +23,7 @@ _MEND = "Export it again from its run or checkpoint."
 def write(path: Path, splat: Splat) -> None:
     """Write the six tensors as float32, with the rest as JSON in the metadata."""
     values = {name: value.detach().cpu().float().contiguous() for name, value in splat.gaussians.parameters().items()}
-    save_file(values, path, metadata={_KEY: json.dumps(extras(splat))})
+    path.write_bytes(save(values, metadata={_KEY: json.dumps(extras(splat))}))
 
 
 def read(path: Path) -> Splat:
