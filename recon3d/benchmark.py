@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import InputError
+from datasets.files import replacing
 from recon3d.environment import machine, versions
-from recon3d.files import replacing
 
 NOTES = {
     "std": "sample standard deviation over seeds (divided by n - 1); null for a single seed",

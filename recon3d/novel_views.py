@@ -13,10 +13,10 @@ import torch
 from tqdm import tqdm
 
 from datasets.errors import InputError
+from datasets.files import replacing
 from datasets.scenes import open_scene
 from datasets.types import Cameras
 from recon3d import paths
-from recon3d.files import replacing
 from recon3d.fitting.run_folder import SPLAT, write_text
 from recon3d.pictures import Picture, colour_depth, depth_range, draw, read_image, save_image, to_bytes
 from recon3d.runs import RENDERS, VIDEO, Device, open_scene_of, open_splat, torch_device

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.files import replacing
 from datasets.types import Cameras
-from recon3d.files import replacing
 from recon3d.gaussians import Gaussians
 from recon3d.render import render
 

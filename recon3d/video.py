@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon3d.files import replacing
+from datasets.files import replacing
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 30, crf: int = 18) -> int:

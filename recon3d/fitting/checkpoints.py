@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from datasets.errors import SceneError
-from recon3d.files import replacing
+from datasets.files import replacing
 from recon3d.fitting.run_folder import last_checkpoint
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from datasets.errors import InputError
-from recon3d.files import replacing
+from datasets.files import replacing
 
 CONFIG, HISTORY, SPLAT = "config.yaml", "history.json", "splat.safetensors"
 CHECKPOINTS, LOGS, PREVIEWS = "checkpoints", "logs", "previews"

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from recon3d.files import replacing
+from datasets.files import replacing
 from recon3d.splats import antimatter, ply, spz, tensors
 from recon3d.splats.errors import SplatError
 from recon3d.splats.splat import Splat, require_drawable

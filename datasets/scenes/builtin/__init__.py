@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from datasets.errors import InputError
+from datasets.files import replacing
 from datasets.scenes.builtin.still_life import furnish
 from datasets.scenes.builtin.tracer import World
 from datasets.scenes.splits import spread
@@ -79,10 +79,10 @@ def write(folder: Path, size: tuple[int, int] = SIZE, *, seed: int = 0) -> None:
         assert view.depth is not None
         depth = Path("depth") / f"{photo.path.stem}.npy"
         bgr = np.round(view.image[:, :, ::-1] * 255).astype(np.uint8)
-        _write_bytes(folder / photo.path, cv2.imencode(".png", bgr)[1].tobytes())
-        with open(folder / f"{depth}.part", "wb") as stream:
-            np.save(stream, view.depth, allow_pickle=False)
-        os.replace(folder / f"{depth}.part", folder / depth)
+        with replacing(folder / photo.path) as part:
+            part.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
+        with replacing(folder / depth) as part:
+            np.save(part, view.depth, allow_pickle=False)
         k = scene.cameras.intrinsics[index].tolist()
         frames.append(
             {
@@ -95,18 +95,13 @@ def write(folder: Path, size: tuple[int, int] = SIZE, *, seed: int = 0) -> None:
                 "split": "train" if index < TRAIN_VIEWS else "test",
             }
         )
-    _write_bytes(folder / "cameras.json", json.dumps({"frames": frames}, indent=1).encode())
+    with replacing(folder / "cameras.json") as part:
+        part.write_text(json.dumps({"frames": frames}, indent=1))
 
 
 def forget() -> None:
     """Free the meshes and baked light that are kept for the next photo."""
     _world.cache_clear()
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 @lru_cache(maxsize=2)
