@@ -1,0 +1,199 @@
+"""Clouds of every format, folders of one's own, and what is wrong with damaged ones."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import open3d as o3d
+import pytest
+import torch
+
+from datasets.errors import SceneError
+from datasets.pointclouds.custom import CustomDataset, read_boxes
+from datasets.pointclouds.formats import read_cloud
+
+CHANNELS = ("x", "y", "z", "intensity")
+POINTS = np.random.default_rng(0).uniform(0, 1, (50, 4)).astype(np.float32) * (40, 30, 3, 1)
+POINTS = POINTS.astype(np.float32)
+BOX = {"class": "Car", "centre": [10, -2, 0.5], "size": [4, 1.8, 1.5], "yaw": 4.0}
+
+
+def write(path: Path, points: np.ndarray = POINTS, style: str = "") -> Path:
+    """``points`` [N, 4] in the format of the suffix."""
+    if path.suffix == ".bin":
+        path.write_bytes(points.astype("<f4").tobytes())
+    elif path.suffix == ".npy":
+        np.save(path, points)
+    elif path.suffix == ".las":
+        path.write_bytes(las(points))
+    else:
+        cloud = o3d.t.geometry.PointCloud(o3d.core.Tensor.from_numpy(np.ascontiguousarray(points[:, :3])))
+        cloud.point["intensity"] = o3d.core.Tensor.from_numpy(np.ascontiguousarray(points[:, 3:]))
+        options = {"ascii": {"write_ascii": True}, "compressed": {"compressed": True}}.get(style, {})
+        assert o3d.t.io.write_point_cloud(str(path), cloud, **options)
+    return path
+
+
+def las(points: np.ndarray, version: int = 2, offset: float = 0.0, kind: int = 0) -> bytes:
+    size = 375 if version == 4 else 227
+    head = bytearray(size)
+    head[:4], head[24], head[25] = b"LASF", 1, version
+    struct.pack_into("<HI", head, 94, size, size)
+    struct.pack_into("<BHI", head, 104, kind, 20, 0 if version == 4 else len(points))
+    struct.pack_into("<6d", head, 131, 1e-4, 1e-4, 1e-4, offset, 0, 0)
+    if version == 4:
+        struct.pack_into("<Q", head, 247, len(points))
+    rows = b"".join(
+        struct.pack("<3iH6x", *(round(value * 1e4) for value in row[:3]), round(row[3] * 65535))
+        for row in points.tolist()
+    )
+    return bytes(head) + rows
+
+
+@pytest.mark.parametrize(
+    ("suffix", "style"),
+    [
+        (".bin", ""),
+        (".npy", ""),
+        (".las", ""),
+        *((s, style) for s in (".ply", ".pcd") for style in ("", "ascii", "compressed")),
+    ],
+)
+def test_every_format_gives_the_same_points_and_truncation_is_noticed(tmp_path, suffix, style) -> None:
+    path = write(tmp_path / f"cloud{suffix}", style=style)
+    np.testing.assert_allclose(read_cloud(path, CHANNELS), POINTS, atol=1e-3 if style == "ascii" else 1e-4)
+    data = path.read_bytes()
+    path.write_bytes(data[:-41])
+    with pytest.raises(SceneError, match=r"truncated|whole number|holds .* where"):
+        read_cloud(path, CHANNELS)
+    path.write_bytes(data[:30])
+    with pytest.raises(SceneError):
+        read_cloud(path, CHANNELS)
+    path.write_bytes(b"")
+    with pytest.raises(SceneError):
+        read_cloud(path, CHANNELS)
+
+
+def test_big_endian_ply_with_other_properties(tmp_path) -> None:
+    head = "ply\nformat binary_big_endian 1.0\ncomment hello\nelement vertex 2\nproperty double x\nproperty double y\n"
+    head += "property double z\nproperty uchar ring\nproperty ushort intensity\nelement face 1\n"
+    head += "property list uchar int vertex_index\nend_header\n"
+    body = struct.pack(">dddBHdddBH", 1, 2, 3, 7, 500, 4, 5, 6, 8, 600) + b"\0"
+    (tmp_path / "a.ply").write_bytes(head.encode() + body)
+    found = read_cloud(tmp_path / "a.ply", ("x", "y", "z", "intensity", "ring"))
+    assert found.tolist() == [[1, 2, 3, 500, 7], [4, 5, 6, 600, 8]]
+
+
+def test_las_1_4_and_offsets(tmp_path) -> None:
+    path = tmp_path / "a.las"
+    path.write_bytes(las(POINTS, version=4, offset=100))
+    np.testing.assert_allclose(read_cloud(path, CHANNELS), POINTS + np.array([100, 0, 0, 0]), atol=1e-4)
+    path.write_bytes(las(POINTS, offset=4.5e6))
+    with pytest.raises(SceneError, match=r"coordinates of 45000\d\d m"):
+        read_cloud(path, CHANNELS)
+    path.write_bytes(las(POINTS, kind=0x80))
+    with pytest.raises(SceneError, match="save LAZ as LAS"):
+        read_cloud(path, CHANNELS)
+
+
+def test_foreign_and_incomplete_clouds(tmp_path) -> None:
+    with pytest.raises(SceneError, match=r"has no channel 'ring', only x, y, z, intensity"):
+        read_cloud(write(tmp_path / "a.ply"), (*CHANNELS, "ring"))
+    with pytest.raises(SceneError, match=r"shape \(50, 4\). It must be \[N, 5\]"):
+        read_cloud(write(tmp_path / "a.npy"), (*CHANNELS, "ring"))
+    (tmp_path / "a.txt").write_text("1 2 3")
+    with pytest.raises(SceneError, match="no cloud of a known format"):
+        read_cloud(tmp_path / "a.txt", CHANNELS)
+    for text in (
+        "ply\nformat text 1\nelement vertex 1\nend_header\n",
+        "ply\nformat ascii 1.0\nelement face 1\nproperty float x\nend_header\n1\n",
+        "ply\nformat ascii 1.0\nend_header\n1\n",
+        "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\nabc\n",
+    ):
+        (tmp_path / "a.ply").write_text(text)
+        with pytest.raises(SceneError, match=r"a\.ply"):
+            read_cloud(tmp_path / "a.ply", ("x",))
+    for text in ("FIELDS x\nPOINTS 1\nDATA text\n1\n", "FIELDS x\nSIZE 4\nPOINTS 1\nDATA ascii\n1\n"):
+        (tmp_path / "a.pcd").write_text("VERSION 0.7\n" + text)
+        with pytest.raises(SceneError, match=r"a\.pcd"):
+            read_cloud(tmp_path / "a.pcd", ("x",))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for part in ("clouds", "labels", "splits"):
+        (tmp_path / part).mkdir()
+    for name, suffix in (("a", ".bin"), ("b", ".ply"), ("c", ".pcd")):
+        write(tmp_path / "clouds" / f"{name}{suffix}")
+        (tmp_path / "labels" / f"{name}.json").write_text(json.dumps({"boxes": [BOX]}))
+    (tmp_path / "splits" / "val.txt").write_text("c\na\n")
+    return tmp_path
+
+
+def test_a_folder_of_ones_own(folder) -> None:
+    data = CustomDataset(folder, ["Car", "Cyclist"])
+    assert [frame.name for frame in data.frames] == ["a", "b", "c"]
+    sample = data[1]
+    np.testing.assert_allclose(sample.points.numpy(), POINTS, atol=1e-5)
+    torch.testing.assert_close(sample.boxes.boxes, torch.tensor([[10, -2, 0.5, 4, 1.8, 1.5, 4.0 - 2 * math.pi]]))
+    assert sample.boxes.velocities is None
+    assert [frame.name for frame in CustomDataset(folder, ["Car"], split="val").frames] == ["c", "a"]
+    with pytest.raises(SceneError, match="Choose one of val"):
+        CustomDataset(folder, ["Car"], split="test")
+
+
+def test_velocities_and_other_classes(tmp_path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"boxes": [BOX, {**BOX, "velocity": [1, 2]}, {**BOX, "class": "Tree"}]}))
+    boxes = read_boxes(path, ["Van", "Car"], ["Tree"])
+    assert boxes.labels.tolist() == [1, 1]
+    assert boxes.velocities[1].tolist() == [1, 2]
+    assert boxes.velocities[0].isnan().all()
+    path.write_text(json.dumps({"boxes": []}))
+    assert len(read_boxes(path, ["Car"])) == 0
+
+
+DAMAGE = {
+    "class": ({**BOX, "class": "Lorry"}, "box 1 has the unknown class 'Lorry'"),
+    "negative": ({**BOX, "size": [4, -1, 2]}, r"box 1 has size \[4.0, -1.0, 2.0\]"),
+    "short": ({**BOX, "centre": [1, 2]}, r"box 1 has centre \[1, 2\]"),
+    "nan": ({**BOX, "centre": [1, 2, math.nan]}, "box 1 has centre"),
+    "text": ({**BOX, "yaw": "left"}, r"box 1 has yaw \['left'\]"),
+    "no yaw": ({"class": "Car", "centre": [1, 2, 3], "size": [1, 1, 1]}, "box 1 has yaw"),
+    "no object": ([1, 2, 3], r"box 1 is \[1, 2, 3\]"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_labels_are_one_clear_error_or_skipped_and_counted(folder, kind) -> None:
+    record, message = DAMAGE[kind]
+    (folder / "labels" / "b.json").write_text(json.dumps({"boxes": [record]}))
+    with pytest.raises(SceneError, match=message):
+        CustomDataset(folder, ["Car"])
+    with pytest.warns(UserWarning, match="1 of 3 frames are left out"):
+        data = CustomDataset(folder, ["Car"], on_bad_frame="skip")
+    assert len(data) == 2
+    assert "b.json" in str(data.skipped[0])
+
+
+def test_missing_parts(folder) -> None:
+    (folder / "labels" / "d.json").write_text(json.dumps({"boxes": []}))
+    with pytest.raises(SceneError, match=r"clouds/d: there is no such cloud"):
+        CustomDataset(folder, ["Car"])
+    (folder / "labels" / "d.json").unlink()
+    (folder / "labels" / "b.json").write_text("[]")
+    with pytest.raises(SceneError, match="holds a JSON list"):
+        CustomDataset(folder, ["Car"])
+    (folder / "labels" / "b.json").write_text("{}")
+    with pytest.raises(SceneError, match="has no list of boxes"):
+        CustomDataset(folder, ["Car"])
+    (folder / "labels" / "b.json").unlink()
+    with pytest.raises(SceneError, match="there is no such file"):
+        CustomDataset(folder, ["Car"])
+    assert CustomDataset(folder, ["Car"], labelled=False)[1].boxes is None
+    with pytest.raises(SceneError, match="holds no clouds"):
+        CustomDataset(folder / "labels", ["Car"])
