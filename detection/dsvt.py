@@ -294,7 +294,7 @@ class DSVT(nn.Module):
                 voxels = self.pooling[stage - 1](voxels)
             known: dict[int, tuple[Tensor, tuple[Sets, Sets]]] = {}
             features = voxels.features
-            for block in blocks:
+            for block in blocks.children():
                 which = number % 2
                 if which not in known:
                     known[which] = self._rotated_sets(voxels, self.windows[which])

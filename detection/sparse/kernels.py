@@ -14,11 +14,12 @@ import functools
 from typing import Any
 
 import llvmlite.binding as llvm
+import numba
 import numba.extending
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import carray, cfunc, njit
+from numba import carray, njit
 from numba.core import cgutils, types
 
 from detection.sparse.threads import pointer, run_on_team, take_ticket
@@ -36,6 +37,8 @@ TILE = 1024  # output rows that are finished before the next are begun: they sta
 
 # What it makes is called without the typing context that its definition has, which type checkers mistake.
 _intrinsic: Any = numba.extending.intrinsic
+_cfunc: Any = numba.cfunc  # its arguments are checked by numba alone
+Book = tuple[np.ndarray, ...]
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _FUSED = ("contract",)
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -218,7 +221,7 @@ def _pairs(job):
 def _compiled() -> tuple[int, int]:
     """Addresses of the two products as C functions of a job, the numbers that :func:`_run` lists."""
 
-    @cfunc(types.void(types.voidptr), nopython=True, error_model="numpy", cache=True)
+    @_cfunc(types.void(types.voidptr), nopython=True, error_model="numpy", cache=True)
     def multiply(data):
         job = carray(data, (14,), np.int64)
         ins, outs, counts = _pairs(job)
@@ -230,7 +233,7 @@ def _compiled() -> tuple[int, int]:
             _gather_multiply(sums, features, weights, ins, outs, counts, first, min(first + job[1], job[5]))
             first = take_ticket(job) * job[1]
 
-    @cfunc(types.void(types.voidptr), nopython=True, error_model="numpy", cache=True)
+    @_cfunc(types.void(types.voidptr), nopython=True, error_model="numpy", cache=True)
     def gradient(data):
         job = carray(data, (14,), np.int64)
         ins, outs, counts = _pairs(job)
@@ -245,7 +248,7 @@ def _compiled() -> tuple[int, int]:
     return multiply.address, gradient.address
 
 
-def _run(address, size, threads, sizes, arrays) -> None:
+def _run(address: int, size: int, threads: int, sizes: tuple[int, ...], arrays: tuple[np.ndarray, ...]) -> None:
     """Job: ticket, size of a part, K, P, rows in, rows out, C, D, then where the arrays lie."""
     job = np.array([0, size, *sizes, *(array.ctypes.data for array in arrays)], np.int64)
     run_on_team(address, job, threads)
@@ -255,15 +258,16 @@ def _threads_worth(work: int) -> int:
     return max(min(work // LEAST_WORK, torch.get_num_threads()), 1)
 
 
-def gather_multiply(features, weights, ins, outs, counts, rows: int) -> np.ndarray:
+def gather_multiply(features: np.ndarray, weights: np.ndarray, book: Book, rows: int) -> np.ndarray:
     """[rows, D] float32: the sum over k and pairs of features[ins[k]] @ weights[k], at the rows outs[k].
 
     Args:
         features: [N, C] float32.
         weights: [K, C, D] float32; D a multiple of LANES.
-        ins, outs: [K, P] int32 pairs of rows, of which the first counts[k] count; outs[k] ascending without repeats.
-        counts: [K] int64.
+        book: ins and outs, [K, P] int32 pairs of rows, and counts [K] int64, how many of each line count; outs[k]
+            ascending without repeats.
     """
+    ins, outs, counts = book
     offsets, channels, width = weights.shape
     sums = np.zeros((rows, width), np.float32)
     threads = _threads_worth(int(counts.sum()) * channels * width)
@@ -273,8 +277,9 @@ def gather_multiply(features, weights, ins, outs, counts, rows: int) -> np.ndarr
     return sums
 
 
-def weight_gradient(features, gradients, ins, outs, counts) -> np.ndarray:
+def weight_gradient(features: np.ndarray, gradients: np.ndarray, book: Book) -> np.ndarray:
     """[K, C, D] float32: features[ins[k]].T @ gradients[outs[k]]; arguments as for :func:`gather_multiply`."""
+    ins, outs, counts = book
     channels, width = features.shape[1], gradients.shape[1]
     sums = np.zeros((len(counts), channels, width), np.float32)
     threads = _threads_worth(int(counts.sum()) * channels * width)

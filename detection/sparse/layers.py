@@ -193,7 +193,7 @@ class SparseInverseConv3d(_Convolution):
         return spconv_backend.convolve(voxels, self.weight, "SparseInverseConv3d", self.indice_key)
 
     def _with_products(self, voxels: SparseTensor) -> SparseTensor:
-        book = voxels.rulebooks.get(self.indice_key)
+        book = voxels.rulebooks.get(self.indice_key or "")
         if book is None or book.submanifold or book.output_indices is not voxels.indices:
             raise ValueError(f"no strided convolution with indice_key {self.indice_key!r} led to these voxels")
         if book.kernel_size != self.kernel_size:

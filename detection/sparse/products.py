@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +14,10 @@ from detection.sparse import kernels
 def _padded(values: Tensor) -> Tensor:
     """``values`` with the last dimension filled up to whole vectors."""
     return F.pad(values, (0, -values.shape[-1] % kernels.LANES)).contiguous()
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.contiguous().numpy()
 
 
 def _is_compiled(values: Tensor) -> bool:
@@ -32,8 +37,9 @@ def gather_multiply(features: Tensor, weights: Tensor, ins: Tensor, outs: Tensor
         for k, count in enumerate(counts.tolist()):
             result.index_add_(0, outs[k, :count], features.index_select(0, ins[k, :count]) @ weights[k])
         return result
-    arrays = [each.contiguous().numpy() for each in (features, _padded(weights), ins, outs, counts)]
-    return torch.from_numpy(kernels.gather_multiply(*arrays, rows))[:, : weights.shape[2]].contiguous()
+    book = (_array(ins), _array(outs), _array(counts))
+    sums = kernels.gather_multiply(_array(features), _array(_padded(weights)), book, rows)
+    return torch.from_numpy(sums)[:, : weights.shape[2]].contiguous()
 
 
 def weight_gradient(features: Tensor, gradients: Tensor, ins: Tensor, outs: Tensor, counts: Tensor) -> Tensor:
@@ -41,8 +47,9 @@ def weight_gradient(features: Tensor, gradients: Tensor, ins: Tensor, outs: Tens
     if not _is_compiled(features):
         pairs = [(ins[k, :count], outs[k, :count]) for k, count in enumerate(counts.tolist())]
         return torch.stack([features.index_select(0, i).T @ gradients.index_select(0, o) for i, o in pairs])
-    arrays = [each.contiguous().numpy() for each in (features, _padded(gradients), ins, outs, counts)]
-    return torch.from_numpy(kernels.weight_gradient(*arrays))[:, :, : gradients.shape[1]]
+    book = (_array(ins), _array(outs), _array(counts))
+    sums = kernels.weight_gradient(_array(features), _array(_padded(gradients)), book)
+    return torch.from_numpy(sums)[:, :, : gradients.shape[1]]
 
 
 class SparseProduct(torch.autograd.Function):

@@ -139,6 +139,13 @@ def _checked(indices: Tensor, shape: Triple, batch_size: int) -> np.ndarray:
     return voxels
 
 
+def _on_device(
+    device: torch.device, ins: np.ndarray, outs: np.ndarray, counts: np.ndarray
+) -> tuple[Tensor, Tensor, Tensor]:
+    first, second, third = (torch.from_numpy(each).to(device) for each in (ins, outs, counts))
+    return first, second, third
+
+
 def submanifold_rulebook(indices: Tensor, shape: Triple, batch_size: int, kernel_size: Triple) -> Rulebook:
     """Pairs of a convolution whose outputs are the voxels of its input (Graham et al., 2018).
 
@@ -147,8 +154,8 @@ def submanifold_rulebook(indices: Tensor, shape: Triple, batch_size: int, kernel
     """
     ins, outs, counts = _submanifold(_checked(indices, shape, batch_size), shape, kernel_size)
     reach = (kernel_size[0] // 2, kernel_size[1] // 2, kernel_size[2] // 2)
-    pairs = (torch.from_numpy(each).to(indices.device) for each in (ins, outs, counts))
-    return Rulebook(*pairs, indices, indices, shape, shape, kernel_size, (1, 1, 1), reach, submanifold=True)
+    pairs = _on_device(indices.device, ins, outs, counts)
+    return Rulebook(*pairs, indices, indices, shape, shape, kernel_size, (1, 1, 1), reach, True)
 
 
 def strided_rulebook(
@@ -167,8 +174,5 @@ def strided_rulebook(
     found = np.unique(np.concatenate([row[:count] for row, count in zip(keys, counts, strict=True)]))
     outs = _rows(keys, counts, found)
     reached = np.stack(np.unravel_index(found, (batch_size, *output_shape)), axis=1).astype(np.int32)
-    pairs = (torch.from_numpy(each).to(indices.device) for each in (ins, outs, counts, reached))
-    ins_, outs_, counts_, output_indices = pairs
-    return Rulebook(
-        ins_, outs_, counts_, indices, output_indices, shape, output_shape, kernel_size, stride, padding, False
-    )
+    pairs, output_indices = _on_device(indices.device, ins, outs, counts), torch.from_numpy(reached).to(indices.device)
+    return Rulebook(*pairs, indices, output_indices, shape, output_shape, kernel_size, stride, padding, False)
