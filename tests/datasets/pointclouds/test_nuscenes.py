@@ -1,0 +1,240 @@
+"""nuScenes tables: a made-up drive past things whose places are known, a real key frame, and damaged tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.errors import InputError, SceneError
+from datasets.geometry import project
+from datasets.pointclouds.boxes import points_in_boxes
+from datasets.pointclouds.nuscenes import ATTRIBUTES, CAMERAS, CLASSES, TABLES, NuScenesDataset, rotation
+
+# The sensor looks along its y; its car looks along x.
+LIDAR = {"translation": [0.9, 0, 1.8], "rotation": [2**-0.5, 0, 0, -(2**-0.5)]}
+CAMERA = {"translation": [1.7, 0, 1.5], "rotation": [0.5, -0.5, 0.5, -0.5]}
+LANDMARKS = np.array([[30.0, 5, 1], [25, -8, 0.5], [40, 0, 2], [22, 3, 0]])
+INTRINSICS = [[1000.0, 0, 800], [0, 1000, 450], [0, 0, 1]]
+ROOT_STEP = 0.05  # seconds between sweeps
+
+
+def quaternion(matrix: np.ndarray) -> list[float]:
+    """(w, x, y, z) of a rotation that does not turn by half a turn."""
+    w = np.sqrt(1 + np.trace(matrix)) / 2
+    skew = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]])
+    return [w, *(skew / (4 * w))]
+
+
+def transform(row: dict) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = rotation(row["rotation"]), row["translation"]
+    return matrix
+
+
+def write_tables(root: Path, tables: dict[str, list[dict]]) -> Path:
+    (root / "v1.0-test").mkdir(parents=True, exist_ok=True)
+    for name in TABLES:
+        (root / "v1.0-test" / f"{name}.json").write_text(json.dumps(tables[name]))
+    return root
+
+
+@pytest.fixture
+def drive(tmp_path) -> Path:
+    """Key frames at 0, 0.5 and 1 s, sweeps every 0.05 s; the car drives a bend at 10 m/s; a car ahead drives at 4."""
+    (tmp_path / "sweeps").mkdir()
+    tables: dict[str, list[dict]] = {name: [] for name in TABLES}
+    for name, row in (("LIDAR_TOP", LIDAR), ("CAM_FRONT", CAMERA)):
+        tables["sensor"].append({"token": f"s-{name}", "channel": name})
+        intrinsic = INTRINSICS if name == "CAM_FRONT" else []
+        tables["calibrated_sensor"].append(
+            {"token": f"c-{name}", "sensor_token": f"s-{name}", "camera_intrinsic": intrinsic, **row}
+        )
+    for i in range(21):
+        seconds = i * ROOT_STEP
+        yaw = 0.2 * seconds
+        ego = {
+            "translation": [10 * seconds, seconds**2, 0],
+            "rotation": [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)],
+        }
+        tables["ego_pose"].append({"token": f"e{i}", **ego})
+        from_world = np.linalg.inv(transform(ego) @ transform(LIDAR))
+        seen = LANDMARKS @ from_world[:3, :3].T + from_world[:3, 3]
+        own_roof = np.array([[0.3, -0.4, 0.1]])
+        rows = np.column_stack([np.concatenate([seen, own_roof]), np.full((5, 1), 51), np.zeros((5, 1))])
+        (tmp_path / "sweeps" / f"{i}.bin").write_bytes(rows.astype("<f4").tobytes())
+        common = {"timestamp": int(seconds * 1e6), "ego_pose_token": f"e{i}", "sample_token": f"k{i // 10}"}
+        common["is_key_frame"] = i % 10 == 0
+        link = {"prev": f"d{i - 1}" if i else "", "next": f"d{i + 1}" if i < 20 else ""}
+        lidar = {"token": f"d{i}", "calibrated_sensor_token": "c-LIDAR_TOP", "filename": f"sweeps/{i}.bin"}
+        tables["sample_data"].append({**lidar, **common, **link})
+        if i % 10 == 0:
+            photo = {"token": f"p{i}", "calibrated_sensor_token": "c-CAM_FRONT", "filename": f"samples/{i}.jpg"}
+            size = {"width": 1600, "height": 900, "prev": "", "next": ""}
+            tables["sample_data"].append({**photo, **common, **size})
+    tables["scene"] = [{"token": "scene", "name": "scene-0001", "first_sample_token": "k0"}]
+    for k in range(3):
+        times = {"timestamp": k * 500_000, "prev": f"k{k - 1}" if k else "", "next": f"k{k + 1}" if k < 2 else ""}
+        tables["sample"].append({"token": f"k{k}", "scene_token": "scene", **times})
+        links = {"prev": f"a{k - 1}" if k else "", "next": f"a{k + 1}" if k < 2 else ""}
+        counts = {"num_lidar_pts": 3, "num_radar_pts": 1, "sample_token": f"k{k}"}
+        moving = {"instance_token": "i-car", "attribute_tokens": ["t-moving"], "size": [1.9, 4.5, 1.6]}
+        pose = {"translation": [30 + 2 * k, 5, 1], "rotation": [np.cos(0.15), 0, 0, np.sin(0.15)]}
+        tables["sample_annotation"].append({"token": f"a{k}", **links, **counts, **moving, **pose})
+    single = {"token": "b", "prev": "", "next": "", "sample_token": "k1", "num_lidar_pts": 0, "num_radar_pts": 0}
+    person = {"instance_token": "i-child", "attribute_tokens": [], "size": [0.6, 0.5, 1.2]}
+    place = {"translation": [20, 0, 0.6], "rotation": [1, 0, 0, 0]}
+    tables["sample_annotation"] += [
+        {**single, **person, **place},
+        {**single, **person, **place, "token": "c", "instance_token": "i-dog"},
+    ]
+    for instance, category in (("car", "vehicle.car"), ("child", "human.pedestrian.child"), ("dog", "animal")):
+        tables["instance"].append({"token": f"i-{instance}", "category_token": f"g-{category}"})
+        tables["category"].append({"token": f"g-{category}", "name": category})
+    tables["attribute"] = [{"token": "t-moving", "name": "vehicle.moving"}]
+    return write_tables(tmp_path, tables)
+
+
+def test_landmarks_stay_where_they_are_in_every_sweep(drive) -> None:
+    data = NuScenesDataset(drive, "v1.0-test", sweeps=5)
+    assert [frame.token for frame in data.frames] == ["k0", "k1", "k2"]
+    assert len(data[0]) == 4  # the drive begins there; the roof of the own car is left out
+    sample, frame = data[2], data.frames[2]
+    assert len(sample) == 6 * 4
+    world = sample.points[:, :3].double().numpy() @ frame.to_global[:3, :3].T + frame.to_global[:3, 3]
+    np.testing.assert_allclose(world.reshape(6, 4, 3), np.broadcast_to(LANDMARKS, (6, 4, 3)), atol=1e-4)
+    np.testing.assert_allclose(sample.points[:, 4].reshape(6, 4)[:, 0], ROOT_STEP * np.arange(6), atol=1e-6)
+    torch.testing.assert_close(sample.points[:, 3], torch.full((24,), 0.2))
+    first = data[0].points[0, :3]  # from the sensor at (0.9, 0, 1.8): x forward, y left
+    torch.testing.assert_close(first, torch.tensor([29.1, 5, -0.8]), atol=1e-4, rtol=1e-5)
+
+
+def test_boxes_and_velocities_in_our_axes(drive) -> None:
+    data = NuScenesDataset(drive, "v1.0-test")
+    start = data[0].boxes
+    torch.testing.assert_close(start.boxes[0], torch.tensor([29.1, 5, -0.8, 4.5, 1.9, 1.6, 0.3]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(start.velocities[0], torch.tensor([4.0, 0]), atol=1e-4, rtol=0)
+    middle = data[1].boxes
+    assert [CLASSES[label] for label in middle.labels] == ["car", "pedestrian"]  # an animal is no class
+    heading = 0.2 * 0.5
+    expected = torch.tensor([4 * np.cos(heading), -4 * np.sin(heading)]).float()
+    torch.testing.assert_close(middle.velocities[0], expected, atol=1e-4, rtol=0)
+    assert middle.boxes[0, 6] == pytest.approx(0.3 - heading, abs=1e-5)
+    assert middle.velocities[1].isnan().all()
+    assert [ATTRIBUTES[i] if i >= 0 else None for i in middle.attributes] == ["vehicle.moving", None]
+    assert middle.point_counts.tolist() == [4, 0]
+    some = NuScenesDataset(drive, "v1.0-test", ("pedestrian", "car"), min_points=1)
+    assert some[1].boxes.labels.tolist() == [1]
+
+
+def test_the_camera_sees_the_landmarks_where_geometry_says(drive) -> None:
+    sample = NuScenesDataset(drive, "v1.0-test", sweeps=0)[0]
+    pixels, depth = project(sample.points[:1, :3], sample.cameras)
+    assert sample.cameras.size == (1600, 900)
+    assert depth[0, 0] == pytest.approx(28.3, abs=1e-3)
+    expected = torch.tensor([800.5 - 1000 * 5 / 28.3, 450.5 + 1000 * 0.5 / 28.3])
+    torch.testing.assert_close(pixels[0, 0], expected, atol=1e-2, rtol=0)
+    with pytest.raises(SceneError, match="no such file"):
+        sample.photos[0].load()
+
+
+def test_a_real_key_frame(shared_data, tmp_path) -> None:
+    """The public sample is a summary of tables: the tables are made from it, with one pose for all sensors."""
+    folder = shared_data("lidar/nuscenes_sample")
+    info = json.loads((folder / "sample.json").read_text())
+    (sample,), names = info["data_list"], {value: key for key, value in info["metainfo"]["categories"].items()}
+    tables: dict[str, list[dict]] = {name: [] for name in TABLES}
+    to_world = np.array(sample["ego2global"])
+
+    def row(matrix: np.ndarray) -> dict:
+        return {"translation": matrix[:3, 3].tolist(), "rotation": quaternion(matrix[:3, :3])}
+
+    sensors = {"LIDAR_TOP": (sample["lidar_points"]["lidar2ego"], sample["lidar_points"]["lidar_path"], [])}
+    for name in CAMERAS:
+        image = sample["images"][name]
+        sensors[name] = (image["cam2ego"], image["img_path"], image["cam2img"])
+    tables["ego_pose"] = [{"token": "e", **row(to_world)}]
+    for name, (matrix, file, intrinsic) in sensors.items():
+        tables["sensor"].append({"token": name, "channel": name})
+        sensor = {"token": name, "sensor_token": name, "camera_intrinsic": intrinsic, **row(np.array(matrix))}
+        tables["calibrated_sensor"].append(sensor)
+        data = {"token": name, "calibrated_sensor_token": name, "ego_pose_token": "e", "sample_token": "k"}
+        more = {"timestamp": 0, "is_key_frame": True, "filename": file, "width": 1600, "height": 900, "prev": ""}
+        tables["sample_data"].append({**data, **more})
+    lidar_to_world = to_world @ np.array(sample["lidar_points"]["lidar2ego"])
+    tables["category"] = [{"token": str(i), "name": name} for i, name in enumerate(("vehicle.car", "animal"))]
+    for i, one in enumerate(sample["instances"]):
+        x, y, z, length, width, height, yaw = one["bbox_3d"]
+        pose = np.eye(4)
+        pose[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+        pose[:3, 3] = x, y, z
+        kind = "0" if names.get(one["bbox_label"]) == "car" else "1"
+        tables["instance"].append({"token": str(i), "category_token": kind})
+        counts = {key: one[key] for key in ("num_lidar_pts", "num_radar_pts")}
+        links = {"prev": "", "next": "", "sample_token": "k", "instance_token": str(i), "attribute_tokens": []}
+        size = {"size": [width, length, height]}
+        tables["sample_annotation"].append({"token": str(i), **links, **counts, **size, **row(lidar_to_world @ pose)})
+    tables["sample"] = [{"token": "k", "timestamp": 0, "prev": "", "next": ""}]
+    tables["scene"] = [{"token": "scene", "name": "scene-0061", "first_sample_token": "k"}]
+    for file in folder.iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    found = NuScenesDataset(write_tables(tmp_path, tables), "v1.0-test")[0]
+    stated = [one["num_lidar_pts"] for one in sample["instances"] if names.get(one["bbox_label"]) == "car"]
+    inside = points_in_boxes(found.points, found.boxes.boxes).sum(dim=1)
+    assert len(inside) == len(stated) > 5
+    assert (inside - torch.tensor(stated)).abs().max() <= 2
+    assert len(found.photos) == 6
+    assert found.photos[0].load().image.shape == (900, 1600, 3)
+    _, depth = project(found.boxes.boxes[:, :3], found.cameras[0])
+    assert ((depth[0] > 0) == (found.boxes.boxes[:, 0] > 0.8)).float().mean() > 0.9  # the front camera looks along +x
+
+
+def test_scenes_and_versions_that_are_not_there(drive) -> None:
+    with pytest.raises(SceneError, match=r"Choose version v1\.0-test"):
+        NuScenesDataset(drive)
+    with pytest.raises(SceneError, match="has no scene 'scene-0002'"):
+        NuScenesDataset(drive, "v1.0-test", scenes=["scene-0002"])
+    with pytest.raises(InputError, match="no class 'tram'"):
+        NuScenesDataset(drive, "v1.0-test", ("tram",))
+    assert len(NuScenesDataset(drive, "v1.0-test", scenes=["scene-0001"])) == 3
+
+
+def change(folder: Path, table: str, number: int, **values) -> None:
+    path = folder / "v1.0-test" / f"{table}.json"
+    rows = json.loads(path.read_text())
+    rows[number].update(values)
+    path.write_text(json.dumps(rows))
+
+
+def test_damaged_tables_name_what_is_missing(drive) -> None:
+    change(drive, "sample_annotation", 1, size=[1, -2, 1])
+    with pytest.raises(SceneError, match=r"annotation a1 has size \[1, -2, 1\]"):
+        NuScenesDataset(drive, "v1.0-test")
+    with pytest.warns(UserWarning, match="1 of 3 frames are left out"):
+        assert len(NuScenesDataset(drive, "v1.0-test", on_bad_frame="skip")) == 2
+    change(drive, "sample_annotation", 1, size=[1, 2, 1], instance_token="nobody")
+    with pytest.raises(SceneError, match=r"instance.json: has no row 'nobody'"):
+        NuScenesDataset(drive, "v1.0-test")
+    change(drive, "sample_annotation", 1, instance_token="i-car")
+    change(drive, "sample_data", 0, filename="../elsewhere.bin")
+    with pytest.raises(SceneError, match="leads out of"):
+        NuScenesDataset(drive, "v1.0-test")
+    change(drive, "sample_data", 0, filename="sweeps/absent.bin")
+    with pytest.raises(SceneError, match=r"absent.bin: there is no such cloud"):
+        NuScenesDataset(drive, "v1.0-test")
+    change(drive, "sample_data", 0, filename="sweeps/0.bin")
+    (drive / "sweeps" / "0.bin").write_bytes(bytes(30))
+    with pytest.raises(SceneError, match="30 bytes"):
+        NuScenesDataset(drive, "v1.0-test")[0]
+    path = drive / "v1.0-test" / "sensor.json"
+    for text in ("[{}]", "{", "[1]", "3"):
+        path.write_text(text)
+        with pytest.raises(SceneError, match=r"sensor.json: is no table"):
+            NuScenesDataset(drive, "v1.0-test")
+    path.unlink()
+    with pytest.raises(SceneError, match=r"sensor.json: there is no such file"):
+        NuScenesDataset(drive, "v1.0-test")
