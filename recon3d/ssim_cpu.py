@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recon3d.rasteriser import pool
 from recon3d.rasteriser.blend import cache_aligned
-from recon3d.rasteriser.simd import broadcast, first_lanes, fma, inlined, kernel, lanes_between, where
+from recon3d.rasteriser.simd import broadcast, first_lanes, fma, inlined, kernel, lanes_between, lanes_from, where
 from recon3d.rasteriser.simd_memory import (
     element,
     flush_denormals,
@@ -27,7 +27,7 @@ from recon3d.rasteriser.simd_memory import (
 REACH = 5  # pixels on either side of an 11-pixel window
 WINDOW = 2 * REACH + 1
 CHANNELS = 3
-TILE_ROWS, TILE_COLUMNS = 128, 128  # pixels; the strips of a tile stay in the second-level cache
+TILE_ROWS, TILE_COLUMNS = 256, 128  # pixels; the strips of a tile stay in the second-level cache
 # Floats between rows: whole cache lines, an odd number of them so that rows do not compete for the same cache sets.
 STRIDE = 33 * 16
 C1, C2 = 0.01**2, 0.03**2
@@ -44,21 +44,29 @@ def _symmetric(weights, a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10):
     return low + (middle + high)
 
 
+_FROM_3, _FROM_9, _FROM_15 = lanes_from(3), lanes_from(9), lanes_from(15)
+_FROM_5, _FROM_11 = lanes_from(5), lanes_from(11)
+
+
 @inlined
 def _sideways(row, i, weights):
-    """Blur along an interleaved RGB row whose element ``i`` is the first of the window of the result's first lane."""
+    """Blur along an interleaved RGB row whose element ``i`` is the first of the window of the result's first lane.
+
+    Loads across cache lines cost two, shuffles compete with arithmetic: half the window is taken from either.
+    """
+    a, b, c = load(row, i), load(row, i + 16), load(row, i + 32)
     return _symmetric(
         weights,
-        load(row, i),
-        load(row, i + 3),
+        a,
+        _FROM_3(a, b),
         load(row, i + 6),
-        load(row, i + 9),
+        _FROM_9(a, b),
         load(row, i + 12),
-        load(row, i + 15),
+        _FROM_15(a, b),
         load(row, i + 18),
-        load(row, i + 21),
+        _FROM_5(b, c),
         load(row, i + 24),
-        load(row, i + 27),
+        _FROM_11(b, c),
         load(row, i + 30),
     )
 

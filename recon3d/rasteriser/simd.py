@@ -382,6 +382,11 @@ def _regroup(arity, pick):
     return intrinsic(lambda typing, a, b, c, d: (result(a, b, c, d), generate))
 
 
+def lanes_from(first):
+    """An intrinsic of two consecutive vectors that gives their lanes ``first`` to ``first`` + 15."""
+    return _vector_function(lambda builder, a, b: _shuffle(builder, a, b, range(first, first + LANES)), 2)
+
+
 def _block_pick(lane, channel):
     row, column = divmod(lane, 4)
     third, rest = divmod(3 * column + channel, 4)
