@@ -89,6 +89,15 @@ def _show(arguments: argparse.Namespace, size: tuple[int, int]) -> int:
     elif arguments.turntable:
         turntable(contents, arguments.turntable, size, arguments.view, arguments.frames, arguments.fps)
         print(arguments.turntable)
+    elif arguments.html:
+        from viewer.page import write_html
+
+        write_html(contents, arguments.html)
+        print(arguments.html)
+    elif arguments.web:
+        from viewer.page import serve
+
+        serve(contents, arguments.host, arguments.port)
     return 0
 
 

@@ -23,11 +23,12 @@ class Surroundings(NamedTuple):
 
 @dataclass(frozen=True)
 class Dots:
-    """N points: xyz [N, 3] float32 in the world, rgb [N, 3] uint8, ``size`` pixels wide."""
+    """N points: xyz [N, 3] float32 in the world, rgb [N, 3] uint8, ``size`` pixels wide, perhaps scores [N]."""
 
     xyz: np.ndarray
     rgb: np.ndarray
     size: float = 2.0
+    scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         expect_shape("xyz", self.xyz, (None, 3))
@@ -36,11 +37,12 @@ class Dots:
 
 @dataclass(frozen=True)
 class Segments:
-    """M straight lines: ends [M, 2, 3] float32 in the world, rgb [M, 3] uint8, ``width`` pixels wide."""
+    """M lines: ends [M, 2, 3] float32 in the world, rgb [M, 3] uint8, ``width`` pixels wide, perhaps scores [M]."""
 
     ends: np.ndarray
     rgb: np.ndarray
     width: float = 1.5
+    scores: np.ndarray | None = None
     around: Surroundings | None = None
 
     def __post_init__(self) -> None:

@@ -215,7 +215,7 @@ def test_a_photo_does_not_block_the_view_from_its_own_camera(scene_folder: objec
 def test_thumbnails_are_small(ahead: Cameras) -> None:
     photo = Photo(None, lambda: View(np.ones((900, 1600, 3), np.float32)))  # type: ignore[arg-type]
     panels = [p for p in CamerasLayer("c", ahead, [photo], 1.0).primitives(0) if isinstance(p, Panel)]
-    assert panels[0].image.shape == (108, 192, 3)
+    assert panels[0].image.shape == (216, 384, 3)
 
 
 def test_every_layer_keeps_to_what_it_offers(ahead: Cameras) -> None:

@@ -62,7 +62,9 @@ class BoxesLayer:
             rgb = colours.by_value(boxes.scores.numpy(), 0.0, 1.0)
         else:
             rgb = colours.by_class(boxes.labels.numpy())
-        return [Segments(corners[:, edges].reshape(-1, 2, 3), np.repeat(rgb, len(edges), axis=0), self.width)]
+        scores = None if boxes.scores is None else np.repeat(boxes.scores.numpy(), len(edges))
+        ends = corners[:, edges].reshape(-1, 2, 3)
+        return [Segments(ends, np.repeat(rgb, len(edges), axis=0), self.width, scores)]
 
     def extent(self) -> np.ndarray | None:
         """Of all boxes of the first moment that has any."""

@@ -12,7 +12,7 @@ from datasets.types import Cameras, Photo
 from viewer.layers.base import Choice, Setting, Slider
 from viewer.primitives import Panel, Primitive, Segments, Surroundings, extent
 
-THUMBNAIL = 192  # pixels of a photo's longer side inside its frustum
+THUMBNAIL = 384  # pixels of a photo's longer side inside its frustum
 _TRAIN, _TEST = (40, 170, 255), (255, 170, 40)
 
 

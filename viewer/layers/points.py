@@ -77,11 +77,11 @@ class PointsLayer:
     def primitives(self, frame: int) -> list[Primitive]:
         """The dots of one moment."""
         cloud = self.cloud(frame)
-        xyz, rgb = cloud.xyz, self._colours(cloud)
-        if self.score > 0 and "score" in cloud.values:
-            kept = cloud.values["score"] >= self.score
-            xyz, rgb = xyz[kept], rgb[kept]
-        return [Dots(xyz, rgb, self.size)]
+        xyz, rgb, scores = cloud.xyz, self._colours(cloud), cloud.values.get("score")
+        if self.score > 0 and scores is not None:
+            kept = scores >= self.score
+            xyz, rgb, scores = xyz[kept], rgb[kept], scores[kept]
+        return [Dots(xyz, rgb, self.size, scores)]
 
     def extent(self) -> np.ndarray | None:
         """Of the first moment, without the outermost percent."""

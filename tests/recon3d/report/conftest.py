@@ -27,7 +27,7 @@ PATIENCE = 60.0  # seconds, on a busy machine
 class Browser:
     """One tab; ``complaints`` are errors and warnings of its console, ``requests`` the addresses it asked for."""
 
-    def __init__(self, program: str, profile: Path) -> None:
+    def __init__(self, program: str, profile: Path, flags: tuple[str, ...] = FLAGS) -> None:
         (read_end, to_browser), (from_browser, write_end) = os.pipe(), os.pipe()
         # The browser expects descriptors 3 and 4: first out of the way of these, then onto them in the child.
         theirs = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (read_end, write_end)]
@@ -39,7 +39,7 @@ class Browser:
             os.dup2(theirs[1], 4)
 
         self.process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            [program, *flags, f"--user-data-dir={profile}", "about:blank"],
             preexec_fn=take_places,
             close_fds=False,
             stdout=subprocess.DEVNULL,
