@@ -20,6 +20,7 @@ from datasets.pointclouds.kitti_calibration import box_values
 from datasets.pointclouds.kitti_labels import KittiObjects
 from detection.boxes import iou_3d_aligned, iou_bev_aligned
 from detection.evaluation.kitti_matching import NEVER, best_scores, count_hits
+from detection.evaluation.pairs import same_frame
 
 Metric = Literal["2d", "bev", "3d"]
 
@@ -120,7 +121,7 @@ def evaluate_kitti(
         if objects.scores is None or not np.isfinite(objects.scores).all():
             raise InputError(f"the detections of frame {i} have no finite scores")
     truth, found = _joined(annotations), _joined(detections)
-    rows, columns = _pairs(truth.frame, found.frame)
+    rows, columns = same_frame(truth.frame, found.frame)
     overlaps = {metric: _overlaps(metric, truth, found, rows, columns) for metric in metrics}
     covered = _cover(truth, found, rows, columns)
     results = []
@@ -174,15 +175,6 @@ def _joined(frames: Sequence[KittiObjects]) -> _Frames:
     )
     frame = np.repeat(np.arange(len(frames)), [len(objects) for objects in frames])
     return _Frames(objects, frame, box_values(objects))
-
-
-def _pairs(truth: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of objects and detections of the same frame, sorted by object, then detection."""
-    first = np.searchsorted(found, truth)
-    counts = np.searchsorted(found, truth, side="right") - first
-    rows = np.repeat(np.arange(len(truth)), counts)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return rows, np.repeat(first, counts) + within
 
 
 def _overlaps(metric: Metric, truth: _Frames, found: _Frames, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
