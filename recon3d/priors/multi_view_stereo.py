@@ -1,0 +1,207 @@
+"""Depth from multi-view stereo: plane sweep, semi-global aggregation, then slanted planes by PatchMatch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from datasets.errors import InputError
+from recon3d.priors import view_selection
+from recon3d.priors.agreement import round_trip_error
+from recon3d.priors.landmarks import Landmarks, find_landmarks
+from recon3d.priors.planes import find_planes
+from recon3d.priors.speckles import without_speckles
+from recon3d.priors.stereo.aggregation import aggregate, best_planes
+from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel, pack, plane_coefficients
+from recon3d.priors.stereo.patch_match import Planes, Weights, improve, patch_pattern, similarity
+from recon3d.priors.stereo.sweep import sweep
+from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.views import TrainingViews
+
+CANDIDATES = 6  # other views that each photo is sparsely matched with, where the source states no depth range
+FEWEST_DEPTHS = 48
+LARGEST_ZOOM = 3.0  # between two scales at which planes are improved
+ROUNDS = (2, 2)  # of propagation at the first scale: by the photos alone, then also by the other views' depth
+LATER_ROUNDS = (1, 1)  # the same at every other scale
+PHOTOS_ALONE = Weights(geometric=0.0, prior=0.08)
+WITH_GEOMETRY = Weights(geometric=0.2, prior=0.08)
+ROUGHLY = 2.0  # pixels of agreement with another view from which on a depth may vote while planes are improved
+SCENE_PLANES = 6
+ON_PLANE = 0.005  # of the depth, up to which a point lies on a plane of the scene
+VOTES = 1500  # points per view that look for those planes
+AGREEMENT_FADE = 1.2  # pixels of disagreement, standard deviation of the confidence
+UNTEXTURED = 0.6  # confidence, of that of textured surfaces, where the photos say nothing but the views agree
+
+
+class MultiViewStereo(DepthPrior):
+    """Dense depth from the photos alone, on any baseline, from two views on.
+
+    Each view is compared with several targets, chosen by overlap and angle. A sweep of planes on reduced photos, with
+    semi-global aggregation, finds a first depth; PatchMatch then turns it into slanted planes per pixel, from coarse to
+    fine, by bilaterally weighted NCC and by agreement with the depth of the targets. What does not find its way to
+    another view and back is a hole. Deterministic.
+
+    Confidence is about the probability of an error below one per cent, measured on a scene with known depth: it grows
+    with how alike the photos look and with how well the views agree.
+
+    Args:
+        targets: most other views that a view is compared with.
+        sweep_pixels: size of the photos for the sweep.
+        depths: most planes of the sweep.
+        reach: half side of the patches that are compared, pixels.
+        tolerance: pixels by which a pixel may miss itself when it goes to another view and comes back by its depth.
+        smallest: pixels of the smallest patch of depth that is kept.
+
+    Raises:
+        ValueError: for arguments out of range.
+    """
+
+    def __init__(
+        self,
+        targets: int = 4,
+        sweep_pixels: int = 100_000,
+        depths: int = 192,
+        reach: int = 4,
+        tolerance: float = 1.0,
+        smallest: int = 60,
+    ) -> None:
+        for name, value, least in (
+            ("targets", targets, 1),
+            ("sweep_pixels", sweep_pixels, 1),
+            ("depths", depths, FEWEST_DEPTHS),
+            ("reach", reach, 1),
+            ("smallest", smallest, 1),
+        ):
+            if value < least:
+                raise ValueError(f"MultiViewStereo: {name} is {value}, expected at least {least}")
+        if not tolerance > 0:
+            raise ValueError(f"MultiViewStereo: tolerance is {tolerance}, expected a positive number of pixels")
+        self.targets, self.sweep_pixels, self.depths, self.reach = targets, sweep_pixels, depths, reach
+        self.tolerance, self.smallest = tolerance, smallest
+
+    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
+        """Depth of each view; all unknown for a view that shares nothing with another.
+
+        Raises:
+            InputError: for fewer than two views.
+        """
+        if len(views) < 2:
+            raise InputError(f"stereo needs at least two train views, got {len(views)}: choose more views")
+        greys = [_grey(view.image) for view in views.views]
+        masks = [view.mask for view in views.views]
+        ranges = _depth_ranges(views, greys)
+        targets = view_selection.choose_targets(views.cameras, ranges, self.targets)
+        limits = [(1 / far, 1 / near) for near, far in ranges.tolist()]
+        planes: list[Planes] = []
+        for number, scale in enumerate(scales(max(grey.size for grey in greys), self.sweep_pixels)):
+            level = Level.of(views.cameras, greys, masks, scale)
+            near = [Neighbours.of(level.cameras, i, targets[i]) for i in range(len(views))]
+            if number == 0:
+                planes = [self._sweep(level, near[i], limits[i]) for i in range(len(views))]
+                self._improve(level, near, planes, limits, _scene_planes(level, near, planes), ROUNDS)
+            else:
+                planes = [p.enlarged(*size) for p, size in zip(planes, level.sizes.tolist(), strict=True)]
+                self._improve(level, near, planes, limits, np.zeros((0, 4)), LATER_ROUNDS)
+        depths = [1 / p.inverse_depth for p in planes]
+        return [self._estimate(level, near[i], planes[i], depths) for i in range(len(views))]
+
+    def _sweep(self, level: Level, near: Neighbours, limits: tuple[float, float]) -> Planes:
+        """A view's first depth; that of the middle of its range where there is no other view."""
+        middle = np.full(level.sizes[near.view][::-1], 0.7 * limits[0] + 0.3 * limits[1], np.float32)
+        if not len(near.targets):
+            return Planes.through(middle)
+        step = np.median(inverse_depth_per_pixel(level.cameras, near.view, near.targets.tolist(), middle))
+        count = int(np.clip((limits[1] - limits[0]) / step, FEWEST_DEPTHS, self.depths))
+        inverse_depths = np.linspace(*limits, count, dtype=np.float32)
+        position = best_planes(aggregate(sweep(level, near, inverse_depths), level.grey(near.view)))
+        return Planes.through(np.interp(position, np.arange(count), inverse_depths))
+
+    def _improve(
+        self,
+        level: Level,
+        near: Sequence[Neighbours],
+        planes: Sequence[Planes],
+        limits: Sequence[tuple[float, float]],
+        scene_planes: np.ndarray,
+        rounds: Sequence[int],
+    ) -> None:
+        """Improve the planes of all views in place: by the photos, then also by one another's depth."""
+        pattern = patch_pattern(self.reach)
+        guesses = [p.inverse_depth.copy() for p in planes]
+        for weights, count in zip((PHOTOS_ALONE, WITH_GEOMETRY), rounds, strict=True):
+            known = pack(_agreeing(level, near, planes))
+            for i, p in enumerate(planes):
+                if len(near[i].targets):
+                    step = inverse_depth_per_pixel(level.cameras, i, near[i].targets.tolist(), p.inverse_depth)
+                    common = plane_coefficients(scene_planes, level.cameras, i)
+                    improve(
+                        level, near[i], p, guesses[i], step, limits[i], known, weights, pattern, common, count, seed=i
+                    )
+
+    def _estimate(self, level: Level, near: Neighbours, planes: Planes, depths: Sequence[np.ndarray]) -> DepthEstimate:
+        depth = depths[near.view]
+        error = np.full(depth.shape, np.inf)
+        for target in near.targets.tolist():
+            error = np.minimum(error, round_trip_error(level.cameras, depths, near.view, target))
+        good = (error < self.tolerance) & (level.map_of(level.counts, near.view) > 0)
+        depth = without_speckles(np.where(good, depth, 0), self.smallest).astype(np.float32)
+        if not (depth > 0).any():
+            return DepthEstimate(np.zeros_like(depth), np.zeros_like(depth))
+        alike = similarity(level, near, planes, patch_pattern(self.reach)).max(axis=0)
+        trust = UNTEXTURED + (1 - UNTEXTURED) * np.clip(alike, 0, 1) ** 2
+        trust *= np.exp(-0.5 * (np.where(good, error, 0) / AGREEMENT_FADE) ** 2)
+        return DepthEstimate(depth, np.where(depth > 0, trust, 0).astype(np.float32))
+
+
+def scales(pixels: int, sweep_pixels: int) -> list[float]:
+    """The scales of photos of ``pixels`` at which depth is found: the sweep's first, the full one last."""
+    first = min(1.0, math.sqrt(sweep_pixels / pixels))
+    steps = math.ceil(math.log(1 / first) / math.log(LARGEST_ZOOM) - 1e-9)
+    return [first ** (1 - k / steps) for k in range(steps + 1)] if steps else [1.0]
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """Luminance of an image [H, W, 3] in 0..1."""
+    return cv2.cvtColor(np.nan_to_num(np.clip(image, 0, 1)).astype(np.float32), cv2.COLOR_RGB2GRAY)
+
+
+def _depth_ranges(views: TrainingViews, greys: Sequence[np.ndarray]) -> np.ndarray:
+    """[V, 2] nearest and farthest depth; landmarks are looked for only where the source does not state the range."""
+    landmarks = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
+    if views.bounds is None:
+        pairs = view_selection.candidate_pairs(views.cameras, CANDIDATES)
+        bytes_ = [np.rint(grey * 255).astype(np.uint8) for grey in greys]
+        landmarks = find_landmarks(bytes_, views.cameras, pairs)
+    return view_selection.depth_ranges(views.cameras, views.bounds, landmarks)
+
+
+def _agreeing(level: Level, near: Sequence[Neighbours], planes: Sequence[Planes]) -> list[np.ndarray]:
+    """[H, W] inverse depth of each view where another one roughly agrees, else 0."""
+    depths = [1 / p.inverse_depth for p in planes]
+    maps = []
+    for i, p in enumerate(planes):
+        keep = np.zeros(p.cost.shape, bool)
+        for target in near[i].targets.tolist():
+            keep |= round_trip_error(level.cameras, depths, i, target) < ROUGHLY
+        maps.append(np.where(keep, p.inverse_depth, 0).astype(np.float32))
+    return maps
+
+
+def _scene_planes(level: Level, near: Sequence[Neighbours], planes: Sequence[Planes]) -> np.ndarray:
+    """[Q, 4] large planes of the scene in world units, from what the views agree on."""
+    points, depths = [np.zeros((0, 3))], [np.zeros(0)]
+    poses = level.cameras.camera_to_world.double().numpy()
+    inverse_intrinsics = np.linalg.inv(level.cameras.intrinsics.double().numpy())
+    for i, inverse in enumerate(_agreeing(level, near, planes)):
+        y, x = np.nonzero(inverse)
+        every = max(1, len(x) // VOTES)
+        y, x = y[::every], x[::every]
+        depth = 1 / inverse[y, x].astype(np.float64)
+        rays = np.stack([x + 0.5, y + 0.5, np.ones(len(x))], axis=1) @ inverse_intrinsics[i].T
+        points.append((rays * depth[:, None]) @ poses[i, :3, :3].T + poses[i, :3, 3])
+        depths.append(depth)
+    tolerance = ON_PLANE * np.concatenate(depths)
+    return find_planes(np.concatenate(points), tolerance, SCENE_PLANES, np.random.default_rng(0))
