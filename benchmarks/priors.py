@@ -1,0 +1,109 @@
+"""Accuracy of the depth priors where the true depth is known.
+
+    python benchmarks/priors.py --rgbd SCENE --json out.json
+
+Scenes: the built-in one (exact depth) at 2, 3 and 6 views, and with ``--rgbd`` a folder of RGB-D photos (a sensor's
+depth): of all its photos the ``--views`` consecutive ones whose depth shows that they overlap most. Photos alone go
+into a prior; the depth is only compared with. Columns: mean relative error |depth - truth| / truth; shares of
+the known pixels within 1, 3 and 10 %; coverage, the share of pixels with a true depth that the prior knows; the share
+of all pixels with a true depth that are within 3 %; wall clock in seconds of a second call, after kernels are compiled.
+Each is given for everything that a prior knows, and for what it is confident of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datasets.files import replacing
+from datasets.scenes import builtin, open_scene
+from datasets.types import Scene
+from recon3d.environment import machine, versions
+from recon3d.priors.agreement import round_trip_error
+from recon3d.priors.epipolar_flow import EpipolarFlow
+from recon3d.priors.multi_view_stereo import MultiViewStereo
+from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.views import TrainingViews
+
+WITHIN = (0.01, 0.03, 0.1)
+CONFIDENT = 0.8
+SAME_SURFACE = 5.0  # pixels; a sensor's depth is rough
+
+
+def accuracy(views: TrainingViews, estimates: Sequence[DepthEstimate], least: float) -> dict[str, float | None]:
+    """Compare with the true depth of all views together where the confidence is at least ``least`` (and not 0)."""
+    errors, truths = [], 0
+    for view, estimate in zip(views.views, estimates, strict=True):
+        if view.depth is None:
+            continue
+        truths += int((view.depth > 0).sum())
+        both = estimate.known & (estimate.confidence >= least) & (view.depth > 0)
+        errors.append(np.abs(estimate.depth[both] / view.depth[both].astype(np.float64) - 1))
+    error = np.concatenate(errors)
+    known = len(error) > 0
+    row: dict[str, float | None] = {"abs_rel": float(error.mean()) if known else None}
+    row |= {f"within_{100 * w:.0f}": float((error < w).mean()) if known else None for w in WITHIN}
+    return row | {"coverage": len(error) / truths, "all_within_3": float((error < 0.03).sum() / truths)}
+
+
+def overlapping(scene: Scene, count: int) -> tuple[int, ...]:
+    """The ``count`` consecutive photos of ``scene`` whose true depth agrees most, each with its best other."""
+    depths = [np.zeros((1, 1)) if photo is None else photo for photo in (p.load().depth for p in scene.photos)]
+    best, chosen = -1.0, tuple(range(count))
+    shares = np.zeros((len(depths), len(depths)))
+    for i in range(len(depths)):
+        for j in range(max(0, i - count + 1), min(len(depths), i + count)):
+            if i != j:
+                shares[i, j] = (round_trip_error(scene.cameras, depths, i, j) < SAME_SURFACE).mean()
+    for first in range(len(depths) - count + 1):
+        window = shares[first : first + count, first : first + count]
+        if (share := float(window.max(axis=1).mean())) > best:
+            best, chosen = share, tuple(range(first, first + count))
+    return chosen
+
+
+def scenes(rgbd: Path | None, count: int) -> dict[str, TrainingViews]:
+    """Photos with their true depth, by title."""
+    found = {f"built-in, {n} views": TrainingViews.load(builtin.generate(views=n)) for n in (2, 3, 6)}
+    if rgbd is not None:
+        scene = open_scene(rgbd)
+        chosen = overlapping(scene, count)
+        found[f"{scene.name}, photos {chosen[0]}-{chosen[-1]}"] = TrainingViews.load(scene.with_split(chosen, ()))
+    return found
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rgbd", type=Path, help="folder of RGB-D photos")
+    parser.add_argument("--views", type=int, default=6, help="how many of them")
+    parser.add_argument("--json", type=Path, help="where to write the results")
+    arguments = parser.parse_args()
+    priors: dict[str, DepthPrior] = {"EpipolarFlow": EpipolarFlow(), "MultiViewStereo": MultiViewStereo()}
+    rows = []
+    head = ("abs_rel", *(f"within_{100 * w:.0f}" for w in WITHIN), "coverage", "all_within_3")
+    print(f"{'scene':28} {'prior':16} {'pixels':10} " + " ".join(f"{name:>12}" for name in head) + "  seconds")
+    for title, views in scenes(arguments.rgbd, arguments.views).items():
+        for name, prior in priors.items():
+            prior(views)
+            began = time.perf_counter()
+            estimates = prior(views)
+            seconds = time.perf_counter() - began
+            for pixels, least in (("known", 0.0), ("confident", CONFIDENT)):
+                row = accuracy(views, estimates, least)
+                rows.append({"scene": title, "prior": name, "pixels": pixels, **row, "seconds": round(seconds, 2)})
+                numbers = " ".join("           -" if row[key] is None else f"{row[key]:12.4f}" for key in head)
+                print(f"{title:28} {name:16} {pixels:10} {numbers} {seconds:8.1f}", flush=True)
+    if arguments.json is not None:
+        result = {"rows": rows, "confident": CONFIDENT, "versions": versions(), "machine": machine()}
+        with replacing(arguments.json) as temporary:
+            temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
