@@ -145,8 +145,7 @@ class SetAttention(nn.Module):
         channels = features.shape[1]
         # (features + position) W = features W + position W, of which the second has few different rows.
         offset = F.linear(table, self.project.weight[: 2 * channels])
-        projected = self.project(features)
-        projected = torch.cat([projected[:, : 2 * channels] + offset[numbers], projected[:, 2 * channels :]], dim=1)
+        projected = self.project(features) + F.pad(offset, (0, channels))[numbers]
         count, limit = sets.voxels.shape
         gathered = projected[sets.voxels.flatten()].view(count, limit, 3, self.heads, channels // self.heads)
         query, key, value = gathered.permute(2, 0, 3, 1, 4)

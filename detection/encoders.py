@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from detection.sparse import SparseTensor, Voxels
 from detection.sparse.scatter import scatter_max, scatter_mean
@@ -52,16 +52,31 @@ class PointNetEncoder(nn.Module):
             self.norms.append(nn.BatchNorm1d(outputs, eps=1e-3, momentum=0.01))
             inputs = 2 * outputs
 
+    @staticmethod
+    def _projected(weight: Tensor, features: Tensor, greatest: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """A linear layer of [features, greatest of the voxel]: the part by point and the part by voxel."""
+        if greatest is None:
+            return F.linear(features, weight), None
+        own = features.shape[1]
+        return F.linear(features, weight[:, :own]), F.linear(greatest, weight[:, own:])
+
     def forward(self, voxels: Voxels) -> SparseTensor:
         """Features [N, channels[-1]]."""
         points, voxel, count = voxels.points, voxels.voxel, len(voxels)
         means = scatter_mean(points[:, :3], voxel, count)
         around = torch.cat([means, voxels.grid.centres(voxels.indices)], dim=1)[voxel]
         features = torch.cat([points, points[:, :3].repeat(1, 2) - around], dim=1)
-        greatest = features[:0]
+        greatest: Tensor | None = None
         for i, (linear, norm) in enumerate(zip(self.linears, self.norms, strict=True)):
-            if i > 0:
-                features = torch.cat([features, greatest[voxel]], dim=1)
-            features = F.relu(norm(linear(features)))
-            greatest = scatter_max(features, voxel, count)
+            own, shared = self._projected(linear.get_parameter("weight"), features, greatest)
+            last = i == len(self.linears) - 1
+            if last and not self.training:
+                # Per channel the rest is monotonic, so the maximum is taken first and the rest done once a voxel.
+                sign = norm.get_parameter("weight").sign()
+                own = scatter_max(own * sign, voxel, count) * sign
+                greatest = F.relu(norm(own if shared is None else own + shared))
+            else:
+                features = F.relu(norm(own if shared is None else own + shared[voxel]))
+                greatest = scatter_max(features, voxel, count)
+        assert greatest is not None
         return SparseTensor(greatest, voxels.indices, voxels.grid.shape, voxels.batch_size)

@@ -14,7 +14,6 @@ import functools
 from typing import Any
 
 import llvmlite.binding as llvm
-import numba
 import numba.extending
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from llvmlite import ir
 from numba import carray, njit
 from numba.core import cgutils, types
 
-from detection.sparse.threads import pointer, run_on_team, take_ticket
+from detection.sparse.threads import c_function, pointer, run_on_team, take_ticket
 
 # Four rows of up to two vectors of sums are held at a time, and up to four vectors with AVX-512, which has twice the
 # registers.
@@ -37,7 +36,6 @@ TILE = 1024  # output rows that are finished before the next are begun: they sta
 
 # What it makes is called without the typing context that its definition has, which type checkers mistake.
 _intrinsic: Any = numba.extending.intrinsic
-_cfunc: Any = numba.cfunc  # its arguments are checked by numba alone
 Book = tuple[np.ndarray, ...]
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _FUSED = ("contract",)
@@ -221,7 +219,6 @@ def _pairs(job):
 def _compiled() -> tuple[int, int]:
     """Addresses of the two products as C functions of a job, the numbers that :func:`_run` lists."""
 
-    @_cfunc(types.void(types.voidptr), nopython=True, error_model="numpy", cache=True)
     def multiply(data):
         job = carray(data, (14,), np.int64)
         ins, outs, counts = _pairs(job)
@@ -233,7 +230,6 @@ def _compiled() -> tuple[int, int]:
             _gather_multiply(sums, features, weights, ins, outs, counts, first, min(first + job[1], job[5]))
             first = take_ticket(job) * job[1]
 
-    @_cfunc(types.void(types.voidptr), nopython=True, error_model="numpy", cache=True)
     def gradient(data):
         job = carray(data, (14,), np.int64)
         ins, outs, counts = _pairs(job)
@@ -245,7 +241,7 @@ def _compiled() -> tuple[int, int]:
             _weight_gradient(sums, features, gradients, ins, outs, counts, first, min(first + job[1], job[6]))
             first = take_ticket(job) * job[1]
 
-    return multiply.address, gradient.address
+    return c_function(multiply), c_function(gradient)
 
 
 def _run(address: int, size: int, threads: int, sizes: tuple[int, ...], arrays: tuple[np.ndarray, ...]) -> None:

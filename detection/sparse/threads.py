@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -16,7 +18,9 @@ import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba.core import types
+from numba.core.ccallback import CFunc
 
+_kept: list[Any] = []  # code lives as long as its owner
 _Work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 # What it makes is called without the typing context that its definition has, which type checkers mistake.
 _intrinsic: Any = numba.extending.intrinsic
@@ -41,6 +45,24 @@ def take_ticket(typing, tickets):
         return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(tickets), generate
+
+
+def c_function(function: Callable[[Any], None]) -> int:
+    """Address of ``function`` of one untyped pointer, compiled for this processor and cached on disk.
+
+    Numba's cache looks at the one file that holds a function; what this one calls is in others, so that the cache is
+    tied to all of them.
+    """
+    options = {"nopython": True, "error_model": "numpy"}
+    compiled: Any = CFunc(function, ((types.voidptr,), types.void), locals={}, options=options)
+    compiled.enable_caching()
+    digest = hashlib.sha256()
+    for source in sorted({Path(function.__code__.co_filename), *Path(__file__).parent.glob("*.py")}):
+        digest.update(source.read_bytes())
+    compiled._cache._cache_file._source_stamp = digest.hexdigest()
+    compiled.compile()
+    _kept.append(compiled)
+    return compiled.address
 
 
 @functools.cache

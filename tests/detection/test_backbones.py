@@ -35,6 +35,11 @@ def test_the_mean_of_a_voxels_points() -> None:
 def test_points_and_the_maximum_of_their_voxel() -> None:
     torch.manual_seed(0)
     encoder = PointNetEncoder(4, (8, 6)).eval()
+    with torch.no_grad():
+        for norm in encoder.norms:  # scales of either sign, and nought, as training may leave them
+            norm.weight.copy_(torch.linspace(-1, 1, len(norm.weight)).round(decimals=1))
+            norm.bias.normal_()
+            norm.running_mean.normal_()
     grid = VoxelGrid(GRID.point_range, (4, 4, 4.1))
     points, batch = cloud(200)
     voxels = voxelise(points, batch, 2, grid)
