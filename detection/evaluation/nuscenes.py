@@ -218,7 +218,7 @@ def _match(
 
 
 def _hit_errors(truth: _Boxes, of: np.ndarray, found: _Boxes, by: np.ndarray, period: float) -> dict[str, np.ndarray]:
-    """[hits] errors of the hits on objects ``of`` by detections ``by``; NaN where an object does not state its value."""
+    """[hits] errors of the hits on objects ``of`` by detections ``by``; NaN where an object does not state it."""
     one, two = truth.boxes[of], found.boxes[by]
     shared = np.minimum(one[:, 3:6], two[:, 3:6]).prod(axis=1)
     union = one[:, 3:6].prod(axis=1) + two[:, 3:6].prod(axis=1) - shared

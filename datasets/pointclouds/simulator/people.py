@@ -10,15 +10,16 @@ from datasets.pointclouds.simulator.meshes import Material, Mesh, ellipsoid, joi
 
 METAL = Material(0.2, gloss=0.5)
 SKIN = Material(0.5)
+HIP = 0.48  # height of the hip as a share of a person's
 
 
 def pedestrian(random: np.random.Generator) -> tuple[Mesh, np.ndarray]:
     """Somebody standing or walking along x at the origin, and length, width, height of the box around."""
     height = float(np.clip(random.normal(1.73, 0.1), 1.2, 1.95))
-    stride, swing = random.uniform(0, 0.38) * height / 1.75, random.uniform(0, 0.25)
+    stride, swing = random.uniform(0.1, 0.75) * height / 1.75, random.uniform(0, 0.25)
     cloth, trousers = (Material(float(random.uniform(0.08, 0.7))) for _ in range(2))
     body = _upper_body(height, cloth, lean=0.0)
-    hip, shoulder = 0.48 * height, 0.8 * height
+    hip, shoulder = HIP * height, 0.8 * height
     parts = [*body]
     for side in (-1, 1):
         foot = side * stride / 2
@@ -35,7 +36,8 @@ def cyclist(random: np.random.Generator) -> tuple[Mesh, np.ndarray]:
     """Somebody riding a bicycle along x at the origin, and length, width, height of the box around."""
     height = float(np.clip(random.normal(1.73, 0.08), 1.5, 1.9))
     cloth, trousers = (Material(float(random.uniform(0.08, 0.7))) for _ in range(2))
-    lift, hip, base, radius = 0.27, 0.95, random.uniform(0.98, 1.08), 0.33
+    hip, base, radius = 0.9, random.uniform(0.98, 1.08), 0.33
+    lift = hip - HIP * height
     lean = float(random.uniform(0.1, 0.45))
     parts = [part.placed(-0.2, 0, 0) for part in _upper_body(height, cloth, lean, lift)]
     pedal = random.uniform(-0.15, 0.15)
@@ -45,7 +47,13 @@ def cyclist(random: np.random.Generator) -> tuple[Mesh, np.ndarray]:
         parts.append(tube(knee, (0.02 + side * pedal, side * 0.12, 0.25 + side * pedal), (0.065, 0.05), trousers, 6))
         chest = 0.33 * height * lean
         parts.append(
-            tube((chest - 0.2, side * 0.2, lift + 0.79 * height), (0.42, side * 0.25, 1.0), (0.05, 0.04), cloth, 6)
+            tube(
+                (chest - 0.2, side * 0.2, hip + 0.31 * height * np.sqrt(1 - lean**2)),
+                (0.42, side * 0.25, 1.0),
+                (0.05, 0.04),
+                cloth,
+                6,
+            )
         )
     for x in (-base / 2, base / 2):
         angle = np.arange(13) * 2 * np.pi / 12
@@ -59,10 +67,13 @@ def cyclist(random: np.random.Generator) -> tuple[Mesh, np.ndarray]:
 
 
 def _upper_body(height: float, cloth: Material, lean: float, lift: float = 0.0) -> list[Mesh]:
-    """Torso and head, bent forward by ``lean`` (sine of the angle), raised by ``lift``."""
-    torso = (0.15 * height * lean, 0, 0.66 * height + lift)
-    neck = (0.36 * height * lean, 0, 0.84 * height + lift)
-    head = (0.42 * height * lean, 0, 0.93 * height + lift * (1 - 0.3 * lean))
+    """Torso and head, bent forward at the hip by ``lean`` (sine of the angle), raised by ``lift``."""
+
+    def at(share: float) -> tuple[float, float, float]:
+        above = (share - HIP) * height
+        return above * lean, 0.0, HIP * height + lift + above * float(np.sqrt(1 - lean**2))
+
+    torso, neck, head = at(0.66), at(0.84), at(0.93)
     return [
         ellipsoid(torso, (0.14 + 0.1 * lean, 0.22, 0.21 * height), cloth),
         tube(torso, neck, (0.16, 0.07), cloth, 6),
