@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -94,6 +95,12 @@ class KittiDataset:
             None if objects is None else to_boxes(objects, frame.calibration, self.class_names),
             camera,
             (Photo(photo, partial(_load_view, photo)),) if camera is not None and photo is not None else (),
+        )
+
+    def class_counts(self) -> Counter[str]:
+        """How often each class stands in the labels, chosen or not."""
+        return Counter(
+            name for frame in self.frames if frame.objects is not None for name in frame.objects.names.tolist()
         )
 
     def size(self, index: int) -> tuple[int, int]:

@@ -142,6 +142,8 @@ def test_real_sweeps(shared_data) -> None:
     assert np.median(inside) > 100  # boxes lie on their points: any error of axes leaves nearly none
     assert np.mean(np.array(inside) > 5) > 0.9
     assert data[0].cameras.size == (1220, 347)
+    assert data.class_counts()["DontCare"] == 35
+    assert data.class_counts()["Van"] == 24
 
 
 def test_real_photos_and_radar(shared_data) -> None:
