@@ -36,8 +36,7 @@ def far_layer(views: TrainingViews, surfaces: Sequence[Surface]) -> Cloud:
         layer, colours, border = _layer_of(views.views[i].image, surfaces[i])
         step = max(1, round(SPACING * surfaces[i].inverse_depth.shape[1]))
         height, width = layer.shape
-        column, row = np.meshgrid(np.arange(step // 2, width, step), np.arange(step // 2, height, step))
-        column, row = column.ravel(), row.ravel()
+        row, column = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
         pixels = np.stack([column - border[1], row - border[0]], axis=1) + 0.5
         inverse_depth = layer[row, column]
         positions = back_project(views.cameras, i, pixels, inverse_depth)
