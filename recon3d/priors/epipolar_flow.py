@@ -17,12 +17,12 @@ from recon3d.priors.filling import fill_smoothly
 from recon3d.priors.guided_flow import Matches
 from recon3d.priors.landmarks import Landmarks, find_landmarks
 from recon3d.priors.planes import find_planes, plane_inverse_depth
-from recon3d.priors.speckles import without_speckles
+from recon3d.priors.speckles import without_chance
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
 CANDIDATES = 6  # other views that each photo is sparsely matched with
-SMALLEST_PATCH = 2e-4  # of a photo's pixels; smaller patches of depth are chance matches
+SMALLEST_PATCH = 2e-4  # of a photo's pixels; smaller patches of depth may be chance matches
 FRONTAL_GUESSES = (10, 50, 90)  # percentiles of the landmarks' inverse depth
 
 
@@ -200,7 +200,7 @@ class _Search:
                 candidates.append(depth)
                 sensitivities.append(np.where(valid, depth**2 / np.maximum(there.parallax, 1e-12), np.inf))
             blended = least_sensitive(candidates, sensitivities) if candidates else np.zeros(grid.shape[:2])
-            depths.append(without_speckles(blended, max(2, round(SMALLEST_PATCH * blended.size))))
+            depths.append(without_chance(blended, max(2, round(SMALLEST_PATCH * blended.size))))
         return depths
 
     def _counts(self, view: int, points: np.ndarray) -> np.ndarray | bool:

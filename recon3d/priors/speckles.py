@@ -7,6 +7,16 @@ import numpy as np
 
 UNITS = 1000  # steps per factor of e in depth
 MISSING = -32000
+MOSTLY = 0.5  # share of the known pixels
+
+
+def without_chance(depth: np.ndarray, smallest: int) -> np.ndarray:
+    """``depth`` [H, W], without its small patches where they are most of it: then the views share next to nothing.
+
+    Between views that do share something small patches are mostly right, and holes worse than they are.
+    """
+    patches = without_speckles(depth, smallest)
+    return depth if (patches > 0).sum() >= MOSTLY * (depth > 0).sum() else patches
 
 
 def without_speckles(depth: np.ndarray, smallest: int, step: float = 0.02) -> np.ndarray:

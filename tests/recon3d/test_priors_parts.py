@@ -14,7 +14,7 @@ from recon3d.priors.filling import fill_smoothly
 from recon3d.priors.landmarks import Features, Landmarks, detect, find_landmarks, match
 from recon3d.priors.measured_depth import MeasuredDepth
 from recon3d.priors.planes import find_planes, plane_inverse_depth
-from recon3d.priors.speckles import without_speckles
+from recon3d.priors.speckles import without_chance, without_speckles
 from recon3d.priors.types import DepthEstimate
 from recon3d.priors.view_selection import candidate_pairs, choose_targets, depth_ranges
 from recon3d.views import TrainingViews
@@ -69,6 +69,14 @@ def test_small_patches_go_and_slanted_surfaces_stay() -> None:
     np.testing.assert_array_equal(without_speckles(patches, 10, step=0.06), expected)
     np.testing.assert_array_equal(without_speckles(patches, 9, step=0.06), patches)
     np.testing.assert_array_equal(without_speckles(np.zeros((4, 5)), 3), np.zeros((4, 5)))
+
+
+def test_small_patches_stay_among_large_ones_and_go_where_there_are_no_others() -> None:
+    depth = np.zeros((40, 60))
+    depth[5:8, 50:53] = 3.0
+    np.testing.assert_array_equal(without_chance(depth, 20), np.zeros_like(depth))
+    depth[:, :20] = 2.0
+    np.testing.assert_array_equal(without_chance(depth, 20), depth)
 
 
 def test_landmarks_lie_on_the_surface_that_was_photographed() -> None:
