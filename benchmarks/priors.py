@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.files import replacing
+from datasets.programs.environment import machine, versions
 from datasets.scenes import builtin, open_scene
 from datasets.types import Scene
-from recon3d.environment import machine, versions
 from recon3d.priors.agreement import round_trip_error
 from recon3d.priors.epipolar_flow import EpipolarFlow
 from recon3d.priors.multi_view_stereo import MultiViewStereo

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import shutil
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import InputError
 from datasets.files import replacing
-from recon3d.environment import machine, versions
+from datasets.programs.environment import machine, versions
+from datasets.programs.measuring import deviation, mean, measured
 
 NOTES = {
     "std": "sample standard deviation over seeds (divided by n - 1); null for a single seed",
@@ -81,14 +77,14 @@ def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             images.setdefault(image["name"], []).append(image)
     return {
         "seeds": [result["seed"] for result in results],
-        "mean": {key: _mean(row[key] for row in rows) for key in keys},
-        "std": {key: _deviation(row[key] for row in rows) for key in keys},
+        "mean": {key: mean(row[key] for row in rows) for key in keys},
+        "std": {key: deviation(row[key] for row in rows) for key in keys},
         "per_seed": [{"seed": result["seed"], **row} for result, row in zip(results, rows, strict=True)],
         "per_image": {
             name: {
                 key: {
-                    "mean": _mean(image.get(key) for image in found),
-                    "std": _deviation(image.get(key) for image in found),
+                    "mean": mean(image.get(key) for image in found),
+                    "std": deviation(image.get(key) for image in found),
                     "values": [image.get(key) for image in found],
                 }
                 for key in results[0]["mean"]
@@ -145,40 +141,8 @@ def _result(out: Path, seed: int, about: Mapping[str, Any], config: Path, views:
     return result
 
 
-def measured(command: Sequence[str]) -> tuple[float, float]:
-    """Run ``command`` to its end; its wall clock in seconds and its largest resident memory in MiB.
-
-    Linux counts the memory of the process that starts another as the other's until that one runs its own program: the
-    caller must be small, which is why this module imports nothing heavy.
-
-    Raises:
-        InputError: where the command fails; it has said why.
-    """
-    began = time.perf_counter()
-    process = subprocess.Popen(command)
-    try:
-        _, status, usage = os.wait4(process.pid, 0)
-    except KeyboardInterrupt:
-        process.wait()
-        raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise InputError(f"exit code {process.returncode} from: {' '.join(command)}")
-    return time.perf_counter() - began, usage.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
-
-
 def _recon3d(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "recon3d", *map(str, arguments)]
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
-
-
-def _deviation(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.stdev(known) if len(known) > 1 else None
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 
 from datasets.errors import SceneError
+from datasets.programs.command_line import run_function
 from recon3d import __main__ as program
-from recon3d.command_line import run_function
 
 HEAVY = ("torch", "numpy", "lightning", "open3d", "cv2", "numba", "scipy", "jsonargparse")
 

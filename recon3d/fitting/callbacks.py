@@ -1,15 +1,12 @@
-"""What a fit shows while it runs: progress bar, history, TensorBoard, pictures; and what stops it early."""
+"""What a fit shows while it runs: progress bar, history, TensorBoard, pictures."""
 
 from __future__ import annotations
 
 import json
 import math
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -172,46 +169,3 @@ def preview(module: SplatModule, batch: Batch) -> np.ndarray:
     seen = draw(module.gaussians.detach(), batch.camera, (red, green, blue), module.antialiased)
     depth = colour_depth(seen.depth, *depth_range([seen.depth]))
     return np.hstack([to_bytes(seen.colour.cpu().numpy()), to_bytes(batch.target.image.cpu().numpy()), depth])
-
-
-class Stop(Callback):
-    """Ends the fit after the step in hand, with a checkpoint, on Ctrl-C, SIGTERM, or when the time is up.
-
-    A second Ctrl-C ends it at once.
-
-    Args:
-        deadline: moment (of time.perf_counter) after which to stop, or None.
-    """
-
-    def __init__(self, deadline: float | None = None) -> None:
-        self.deadline = deadline
-        self.signal: int | None = None
-        self.out_of_time = False
-        self._handlers: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals, which only the main thread may (Lightning's hook)."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._heard)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back (Lightning's hook)."""
-        while self._handlers:
-            signal.signal(*self._handlers.popitem())
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back (Lightning's hook)."""
-        self.on_train_end(trainer, pl_module)
-
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Lightning's hook."""
-        self.out_of_time = self.deadline is not None and time.perf_counter() >= self.deadline
-        if self.signal is not None or self.out_of_time:
-            trainer.should_stop = True

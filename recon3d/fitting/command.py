@@ -16,10 +16,11 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datasets.errors import InputError
-from recon3d.command_line import ErrorsThatHelp
+from datasets.programs.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from datasets.programs.command_line import ErrorsThatHelp
+from datasets.programs.stopping import Stop
 from recon3d.fitting import run_folder
-from recon3d.fitting.callbacks import History, Previews, ProgressBar, Stop
-from recon3d.fitting.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from recon3d.fitting.callbacks import History, Previews, ProgressBar
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.module import SplatModule
 from recon3d.report import write_report
@@ -96,7 +97,10 @@ class FitCLI(LightningCLI):
         if trainer.logger in (None, True):
             trainer.logger = TensorBoardLogger(run, name="", version=run_folder.LOGS)
         plugins = trainer.plugins or []
-        trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        trainer.plugins = [
+            *(plugins if isinstance(plugins, list) else [plugins]),
+            AtomicCheckpointIO(("fit",), "recon3d fit"),
+        ]
         return super().instantiate_trainer(**kwargs)
 
     def configuration(self) -> str:
@@ -132,7 +136,7 @@ def _fit(cli: FitCLI, began: float) -> None:
     if torch.cuda.is_available() and not find_spec("gsplat"):
         print("fitting on the CPU: for CUDA, install the extra `cuda`, which brings gsplat", file=sys.stderr)
     _ = cli.datamodule.views  # a scene that cannot be used must not touch an earlier run
-    checkpoint = run_folder.prepare(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
+    checkpoint = run_folder.RUNS.prepare(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
     history: History = cli.config_init.history
     history.start_clock(began)
     if checkpoint is None:

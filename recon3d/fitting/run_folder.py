@@ -1,95 +1,14 @@
-"""The folder that a fit writes: what lies where, and when an old one may be overwritten."""
+"""The folder that a fit writes: what lies where."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-from typing import Any
+from datasets.programs.run_folder import CHECKPOINTS, CONFIG, HISTORY, LOGS, PREVIEWS, RunFolders, write_text
 
-import yaml
+__all__ = ["CHECKPOINTS", "CONFIG", "HISTORY", "LOGS", "PREVIEWS", "RUNS", "SPLAT", "write_text"]
 
-from datasets.errors import InputError
-from datasets.files import replacing
-
-CONFIG, HISTORY, SPLAT = "config.yaml", "history.json", "splat.safetensors"
-CHECKPOINTS, LOGS, PREVIEWS = "checkpoints", "logs", "previews"
-
-# What a fit and what is made from it leave in a run folder, so that a new fit does not mix with the results of an old.
-_MADE = (
-    *(CONFIG, HISTORY, "splat.*", CHECKPOINTS, LOGS, PREVIEWS),
-    *("metrics.json", "renders", "video.mp4", "report.html"),
+SPLAT = "splat.safetensors"
+RUNS = RunFolders(
+    SPLAT,
+    ("splat.*", "metrics.json", "renders", "video.mp4", "report.html"),
+    ("seed", "model.", "data.", "trainer.max_steps"),
 )
-# Options that decide the result; the others say where, how long and how loudly to run.
-_DECISIVE = ("seed", "model.", "data.", "trainer.max_steps")
-
-
-def last_checkpoint(run: Path) -> Path:
-    """Where the newest checkpoint of a run folder lies."""
-    return run / CHECKPOINTS / "last.ckpt"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def prepare(run: Path, config: str, *, resume: bool, overwrite: bool) -> Path | None:
-    """Make ``run`` ready for a fit of ``config`` (YAML) and write config.yaml there.
-
-    Args:
-        run: the folder; made where it does not exist.
-        config: the full configuration.
-        resume: continue from the folder's last checkpoint, if there is one.
-        overwrite: delete what an earlier run left there, whatever its configuration was.
-
-    Returns:
-        The checkpoint to continue from, or None to begin at the beginning.
-
-    Raises:
-        InputError: where the folder holds something else, a run of another configuration, or an unfinished one that
-            is not to be resumed.
-    """
-    old = run / CONFIG
-    if run.is_dir() and any(run.iterdir()) and not old.is_file():
-        raise InputError(f"{run}: not empty, and not the folder of a run (no {CONFIG}). Choose another --out")
-    checkpoint = last_checkpoint(run)
-    if old.is_file() and not overwrite:
-        if changed := differences(_read(old), yaml.safe_load(config)):
-            found, mend = f"a run with another configuration ({'; '.join(changed)})", "Choose another --out"
-        elif checkpoint.is_file() and not (run / SPLAT).is_file() and not resume:
-            found, mend = "a run that is not finished", "Give --resume to continue it"
-        else:
-            found = mend = ""
-        if found:
-            raise InputError(f"{run}: holds {found}. {mend}, or give --overwrite to delete that run")
-    if resume and not overwrite and checkpoint.is_file():
-        for leftover in checkpoint.parent.glob(".*"):  # of a write that was killed
-            leftover.unlink()
-    else:
-        for path in [path for name in _MADE for path in run.glob(name)]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_text(old, config)
-    return checkpoint if checkpoint.is_file() else None
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not readable YAML. Choose another --out, or give --overwrite") from error
-
-
-def differences(old: Any, new: Any) -> list[str]:
-    """``key: old -> new`` of what would change the result, at most four."""
-    before, after = _flat(old), _flat(new)
-    keys = [key for key in sorted(before.keys() | after.keys()) if key.startswith(_DECISIVE)]
-    changed = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
-    return changed if len(changed) <= 4 else [*changed[:4], f"and {len(changed) - 4} more"]
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    children = {k: v for name, value in items for k, v in _flat(value, f"{prefix}{name}.").items()}
-    return children or {prefix.rstrip("."): tree}

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from recon3d.environment import machine, versions
+from datasets.programs.environment import machine, versions
 from recon3d.report import media
 from recon3d.report.chart import chart, number
 from recon3d.report.content import Content, TestView, measures

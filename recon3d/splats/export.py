@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon3d.command_line import Parser
+from datasets.programs.command_line import Parser
 from recon3d.splats.errors import SplatError
 from recon3d.splats.files import SUFFIXES, load_splat, save_splat
 from recon3d.splats.transform import transformed

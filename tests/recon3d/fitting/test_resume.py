@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from datasets.errors import InputError
-from recon3d.fitting.checkpoints import AtomicCheckpointIO
+from datasets.programs.checkpoints import AtomicCheckpointIO
 from recon3d.fitting.command import fit
 
 Arguments = Callable[..., list[str]]
 Same = Callable[[Path, Path], None]
 ROOT = Path(__file__).resolve().parents[3]
+CHECKPOINTS = AtomicCheckpointIO(("fit",), "recon3d fit")
 
 EVERYTHING = """
 model:
@@ -55,15 +56,15 @@ def test_killed_in_a_step_and_within_a_checkpoint(arguments: Arguments, same_fit
     fit(arguments(straight, *options))
     again = arguments(killed, *options, "--resume")
     assert fit_in_a_process(arguments(killed, *options), KILL_IN_STEP="33") == -signal.SIGKILL
-    assert AtomicCheckpointIO().load_checkpoint(killed / "checkpoints" / "last.ckpt")["global_step"] == 28
+    assert CHECKPOINTS.load_checkpoint(killed / "checkpoints" / "last.ckpt")["global_step"] == 28
     # Resumed at 28, the second checkpoint would be that of step 42.
     assert fit_in_a_process(again, KILL_IN_CHECKPOINT="2") == -signal.SIGKILL
-    assert AtomicCheckpointIO().load_checkpoint(killed / "checkpoints" / "last.ckpt")["global_step"] == 35
+    assert CHECKPOINTS.load_checkpoint(killed / "checkpoints" / "last.ckpt")["global_step"] == 35
     assert len(list((killed / "checkpoints").iterdir())) == 2, "the torn file lies beside the whole one"
     assert fit_in_a_process(again) == 0
     assert [path.name for path in (killed / "checkpoints").iterdir()] == ["last.ckpt"]
     same_fit(straight, killed)
-    checkpoint = AtomicCheckpointIO().load_checkpoint(killed / "checkpoints" / "last.ckpt")
+    checkpoint = CHECKPOINTS.load_checkpoint(killed / "checkpoints" / "last.ckpt")
     assert len(checkpoint["state_dict"]["params.means"]) > 150, "densification was to add Gaussians"
 
 
@@ -92,7 +93,7 @@ def test_finished_run_resumes_to_itself(arguments: Arguments, same_fit: Same, tm
 def test_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.ckpt"
     whole = {"state_dict": {}, "optimizer_states": [], "loops": {}, "fit": {"extent": 2.0}}
-    AtomicCheckpointIO().save_checkpoint(whole, path)
+    CHECKPOINTS.save_checkpoint(whole, path)
 
     def full_disk(_: Any, file: Any) -> None:
         file.write(b"PK")
@@ -101,8 +102,8 @@ def test_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full_disk)
         with pytest.raises(OSError, match="no space"):
-            AtomicCheckpointIO().save_checkpoint({}, path)
-    assert AtomicCheckpointIO().load_checkpoint(path) == whole
+            CHECKPOINTS.save_checkpoint({}, path)
+    assert CHECKPOINTS.load_checkpoint(path) == whole
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
@@ -125,5 +126,5 @@ def test_what_is_no_checkpoint_is_refused_by_name(
     elif content == "truncated":
         path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(InputError, match=r"last\.ckpt.*Fit again without --resume"):
-        AtomicCheckpointIO().load_checkpoint(path)
+        CHECKPOINTS.load_checkpoint(path)
     assert not (tmp_path / "trapped").exists()

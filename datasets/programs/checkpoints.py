@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,11 +15,20 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from datasets.errors import SceneError
 from datasets.files import replacing
-from recon3d.fitting.run_folder import last_checkpoint
+from datasets.programs.run_folder import last_checkpoint
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes beside the old checkpoint, then takes its place; reads nothing but tensors and plain values."""
+    """Writes beside the old checkpoint, then takes its place; reads nothing but tensors and plain values.
+
+    Args:
+        own: keys that a checkpoint of this program has besides Lightning's.
+        command: the command that writes such checkpoints, for messages.
+    """
+
+    def __init__(self, own: Iterable[str], command: str) -> None:
+        self.keys = {"state_dict", "optimizer_states", "loops", *own}
+        self.mend = f"Fit again without --resume, or give a checkpoint that {command} wrote"
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write ``checkpoint``; a crash at any moment leaves the old file or the new one."""
@@ -37,15 +47,13 @@ class AtomicCheckpointIO(CheckpointIO):
         Raises:
             SceneError: for a file that is no checkpoint of a fit.
         """
-        mend = "Fit again without --resume, or give a checkpoint that recon3d fit wrote"
         try:
             checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
             reason = (str(error).splitlines() or ["it is empty"])[0]
-            raise SceneError(path, f"cannot be read as a checkpoint ({reason})", mend) from error
-        missing = {"state_dict", "optimizer_states", "loops", "fit"} - set(checkpoint)
-        if missing:
-            raise SceneError(path, f"lacks {', '.join(sorted(missing))}", mend)
+            raise SceneError(path, f"cannot be read as a checkpoint ({reason})", self.mend) from error
+        if missing := self.keys - set(checkpoint):
+            raise SceneError(path, f"lacks {', '.join(sorted(missing))}", self.mend)
         return checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:

@@ -1,0 +1,1 @@
+"""What the command line programs of the packages share: commands, options, run folders, checkpoints, measuring."""
