@@ -13,7 +13,8 @@ demo: $(STAMP)
 	$(BIN)/recon3d demo --out demo
 
 test: $(STAMP)
-	@scripts/system_packages.sh chromium=chromium || echo "Without Chromium the tests that open a report in a browser are skipped."
+	@scripts/system_packages.sh chromium=chromium xvfb=Xvfb xdotool=xdotool mesa-vulkan-drivers=libvulkan.so.1 \
+		|| echo "Without these the tests that open a page in a browser, or a window, are skipped."
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
 

@@ -8,7 +8,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from viewer.reading import Contents
 
 EXAMPLES = """examples:
   view3d RUN                                 a window with the splat of a fit and its cameras
@@ -98,7 +101,24 @@ def _show(arguments: argparse.Namespace, size: tuple[int, int]) -> int:
         from viewer.page import serve
 
         serve(contents, arguments.host, arguments.port)
+    else:
+        _open_window(contents, size, arguments.frame)
     return 0
+
+
+def _open_window(contents: Contents, size: tuple[int, int], frame: int) -> None:
+    """A window, where there is a display.
+
+    Raises:
+        InputError: where there is none: without one, Open3D would end the program.
+    """
+    from datasets.errors import InputError
+
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise InputError("there is no display for a window: use --shot OUT.png, --html OUT.html or --web")
+    from viewer.window import show
+
+    show(contents, size, frame)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
+import cv2
 import numpy as np
 
 from datasets.types import Cameras
@@ -27,19 +29,32 @@ def draw(
     A splat hides what is behind its surface (its z-depth) and is hidden by what is before it. Of several splats the
     nearer surface is seen.
     """
+    return draw_with_depth(layers, camera, frame, background, smoothing)[0]
+
+
+def draw_with_depth(
+    layers: Sequence[Layer],
+    camera: Cameras,
+    frame: int = 0,
+    background: tuple[int, int, int] = BACKGROUND,
+    smoothing: int = SMOOTHING,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`draw`, and the z-depth [H, W] of the nearest thing in each pixel, infinite where there is none."""
     image, depth = draw_splats(layers, camera, background)
     eye = camera.centres[0].double().numpy()
     primitives = [p for layer in layers if layer.visible for p in unhindered(layer.primitives(frame), eye)]
     if not primitives:
-        return image
+        return image, depth
     image = np.repeat(np.repeat(image, smoothing, axis=0), smoothing, axis=1)
     depth = np.repeat(np.repeat(depth, smoothing, axis=0), smoothing, axis=1)
     large = camera.resized(smoothing)
     for primitive in primitives:
         paint(primitive, large, image, depth, smoothing)
-    height, width = image.shape[0] // smoothing, image.shape[1] // smoothing
-    mean = image.reshape(height, smoothing, width, smoothing, 3).mean(axis=(1, 3))
-    return np.rint(mean).astype(np.uint8)
+    if smoothing == 1:
+        return image, depth
+    size = (image.shape[1] // smoothing, image.shape[0] // smoothing)
+    parts = [depth[i::smoothing, j::smoothing] for i in range(smoothing) for j in range(smoothing)]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), reduce(np.minimum, parts)
 
 
 def draw_splats(
