@@ -25,7 +25,7 @@ from viewer.splats import installed_openers
 from viewer.views import first_view
 
 __all__ = ["fitted_run"]
-PATIENCE = 60.0
+PATIENCE = 150.0
 SCREEN = (900, 600)
 SIZE = (700, 400)
 
