@@ -21,7 +21,7 @@ class MeanEncoder(nn.Module):
 
     def __init__(self, point_channels: int) -> None:
         super().__init__()
-        self.out_channels = point_channels
+        self.point_channels = self.out_channels = point_channels
 
     def forward(self, voxels: Voxels) -> SparseTensor:
         """Features [N, point_channels]."""
@@ -42,7 +42,7 @@ class PointNetEncoder(nn.Module):
 
     def __init__(self, point_channels: int, channels: Sequence[int] = (64, 64)) -> None:
         super().__init__()
-        self.out_channels = channels[-1]
+        self.point_channels, self.out_channels = point_channels, channels[-1]
         inputs = point_channels + 6
         self.linears, self.norms = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(channels):

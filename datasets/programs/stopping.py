@@ -51,5 +51,6 @@ class Stop(Callback):
     ) -> None:
         """Lightning's hook."""
         self.out_of_time = self.deadline is not None and time.perf_counter() >= self.deadline
-        if self.signal is not None or self.out_of_time:
+        wanted = self.signal is not None or self.out_of_time
+        if trainer.strategy.reduce_boolean_decision(wanted, all=False):  # of several processes, all stop or none
             trainer.should_stop = True

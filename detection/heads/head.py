@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datasets.pointclouds.types import Boxes3D
 from detection.boxes import iou_3d_aligned, rotated_nms
 from detection.heads.coding import CODE, BevGrid, decode_boxes, encode_boxes
-from detection.heads.losses import distance_iou_loss, focal_loss
+from detection.heads.losses import distance_iou_loss, focal_loss, per_process
 from detection.heads.targets import Targets
 from detection.sparse import SparseTensor, VoxelGrid
 
@@ -134,12 +134,11 @@ class Head(nn.Module, ABC):
             boxes: annotated boxes of each cloud; those outside of the map are nobody's.
         """
         targets, weights = self.targets(predictions, boxes), self.weights
-        count = len(targets.rows)
-        losses = {"heat": weights.heat * focal_loss(predictions.heat.float(), targets.heat, count)}
+        scale = 1 / per_process(len(targets.rows), targets.rows.device)
+        losses = {"heat": weights.heat * scale * focal_loss(predictions.heat.float(), targets.heat, 1)}
         code = self.code(predictions, targets.rows).float()
         cells = predictions.cells[targets.rows, 1:]
         wanted = encode_boxes(targets.boxes, cells, predictions.bev)
-        scale = 1 / max(count, 1)
         losses["box"] = weights.box * scale * (code[:, :CODE] - wanted).abs().sum()
         decoded = decode_boxes(code[:, :CODE], cells, predictions.bev)
         if weights.overlap:
@@ -150,7 +149,7 @@ class Head(nn.Module, ABC):
         if self.velocity:
             known = targets.velocities.isfinite().all(dim=1)
             error = (code[known, CODE + 1 :] - targets.velocities[known]).abs().sum()
-            losses["velocity"] = weights.velocity * error / max(int(known.sum()), 1)
+            losses["velocity"] = weights.velocity * error / per_process(int(known.sum()), known.device)
         return losses
 
     @torch.no_grad()

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from detection.boxes import iou_3d_aligned
+
+
+def per_process(count: int, device: torch.device) -> float:
+    """Objects of the joint batch of all training processes, at least one, shared out evenly among the processes.
+
+    Gradients are averaged over processes: divided by this number, they are those of the joint batch.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return max(count, 1)
+    total = torch.tensor(float(count), device=device)
+    dist.all_reduce(total)
+    return max(float(total), 1.0) / dist.get_world_size()
 
 
 def focal_loss(logits: Tensor, heat: Tensor, positives: int) -> Tensor:

@@ -1,0 +1,112 @@
+"""The command ``detect3d benchmark``: one configuration, several seeds, mean and spread."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import InputError
+from datasets.files import replacing
+from datasets.programs.environment import machine, versions
+from datasets.programs.measuring import deviation, mean, measured
+
+NOTES = {
+    "std": "sample standard deviation over seeds (divided by n - 1); null for a single seed",
+    "seconds": "wall clock of the whole `detect3d fit` process",
+    "peak_mb": "largest resident memory of the fit's process, in MiB; a GPU's memory is not in it",
+    "network_ms": "milliseconds a test cloud, from points to boxes",
+}
+COSTS = ("seconds", "peak_mb", "network_ms")
+
+
+def benchmark(config: Path, *, out: Path, root: Path | None = None, seeds: int = 3) -> None:
+    """Train and test a configuration with seeds 0 to N - 1; write OUT/table.json with mean and spread, and print it.
+
+    Each fit is a process of its own, so that its seconds and peak memory are those of `detect3d fit` from start to end.
+    Seeds that are finished in OUT are kept; one that was interrupted is done again from the start. OUT/seed_N is the
+    run folder of seed N.
+
+    Args:
+        config: YAML file, as for `detect3d fit`.
+        out: Folder for the runs and table.json; made if it does not exist.
+        root: Folder of the data, in place of the configuration's.
+        seeds: Number of seeds.
+    """
+    if seeds < 1:
+        raise InputError(f"--seeds is {seeds}, expected at least 1")
+    if not config.is_file():
+        raise InputError(f"{config}: there is no such configuration. The project's lie in configs/detection")
+    about = {
+        "config": config.name,
+        "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
+        "root": None if root is None else str(root.resolve()),
+    }
+    results = [_result(out, seed, about, config) for seed in range(seeds)]
+    table = summary(results) | {"about": about, "notes": NOTES, "versions": versions(), "machine": machine()}
+    _write_json(out / "table.json", table)
+    print(f"\n{text_table(table)}\n\ntable: {out / 'table.json'}")
+
+
+def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds of every measure.
+
+    Args:
+        results: per seed ``{"seed", "seconds", "peak_mb", "network_ms", "values": {measure: value or None}}``.
+    """
+    rows = [{**result["values"], **{key: result[key] for key in COSTS}} for result in results]
+    return {
+        "seeds": [result["seed"] for result in results],
+        "mean": {key: mean(row[key] for row in rows) for key in rows[0]},
+        "std": {key: deviation(row[key] for row in rows) for key in rows[0]},
+        "per_seed": [{"seed": result["seed"], **row} for result, row in zip(results, rows, strict=True)],
+    }
+
+
+def text_table(table: Mapping[str, Any]) -> str:
+    """Markdown: a row for each measure, with its mean, standard deviation and the value of each seed."""
+    lines = [f"| | mean | std | {' | '.join(f'seed {seed}' for seed in table['seeds'])} |"]
+    lines.append("|---|" + "---|" * (2 + len(table["seeds"])))
+    for key in table["mean"]:
+        values = [table["mean"][key], table["std"][key], *(row[key] for row in table["per_seed"])]
+        lines.append(f"| {key} | {' | '.join('–' if value is None else f'{value:.2f}' for value in values)} |")
+    return "\n".join(lines)
+
+
+def _result(out: Path, seed: int, about: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """Train and test one seed, or read what an earlier call found."""
+    run, path = out / f"seed_{seed}", out / f"seed_{seed}.json"
+    if path.is_file():
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            old = result["about"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}: is not a result of this command ({error!r}). Delete it") from error
+        if old != about:
+            changed = ", ".join(
+                f"{key} {old.get(key)}, now {about[key]}" for key in about if old.get(key) != about[key]
+            )
+            raise InputError(f"{path}: is a result of something else ({changed}). Give another --out, or delete {out}")
+        print(f"seed {seed}: finished before")
+        return dict(result)
+    shutil.rmtree(run, ignore_errors=True)
+    run.parent.mkdir(parents=True, exist_ok=True)
+    print(f"seed {seed}:", flush=True)
+    more = [] if about["root"] is None else [f"--root={about['root']}"]
+    program = [sys.executable, "-m", "detection"]
+    seconds, peak_mb = measured([*program, "fit", f"--config={config}", f"--out={run}", f"--seed={seed}", *more])
+    measured([*program, "test", str(run), "--pictures=0"])
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    result = {"about": dict(about), "seed": seed, "seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)}
+    result |= {"network_ms": 1000 * metrics["network_seconds_per_frame"], "values": metrics["values"]}
+    _write_json(path, result)
+    return result
+
+
+def _write_json(path: Path, value: object) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,30 @@
+"""Which channels of a point a network sees, and in what unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from datasets.errors import InputError
+from datasets.pointclouds.types import PointCloudSample
+
+
+def select_channels(sample: PointCloudSample, features: Mapping[str, float] | None) -> PointCloudSample:
+    """``sample`` with x, y, z and the channels that ``features`` names, each divided by the number that it gives.
+
+    Networks learn badly from numbers much larger than 1. None leaves all channels as they are.
+
+    Raises:
+        InputError: for a channel that the sample lacks.
+    """
+    if features is None:
+        return sample
+    if missing := [name for name in features if name not in sample.channels[3:]]:
+        raise InputError(
+            f"{sample.frame}: its points have no channel {missing[0]!r} beside x, y, z, only "
+            f"{', '.join(sample.channels[3:]) or 'none'}. Correct data.features or the channels of the data"
+        )
+    columns = [0, 1, 2, *(sample.channels.index(name) for name in features)]
+    points = sample.points[:, columns]
+    points[:, 3:] /= points.new_tensor(list(features.values()))
+    return replace(sample, points=points, channels=("x", "y", "z", *features))

@@ -1,0 +1,121 @@
+"""The command ``detect3d test``: a trained detector against annotated clouds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from datasets.errors import InputError
+from datasets.pointclouds.augmentation import Samples
+from datasets.pointclouds.types import Boxes3D, PointCloudSample
+from datasets.programs.run_folder import write_text
+from detection.check_pictures import write_picture
+from detection.detector import Detector
+from detection.pictures import from_above
+from detection.protocols import Protocol, Score
+from detection.run import METRICS, PICTURES, Device, open_protocol, open_samples, read_config, torch_device
+from detection.trained import load_model
+from detection.training.loader import collate
+
+
+def evaluate_run(
+    run: Path, *, root: Path | None = None, pictures: int = 4, score: float = 0.3, device: Device = "auto"
+) -> None:
+    """Score the detector of a run on its test data.
+
+    Writes metrics.json and pictures/ into the run folder, and prints the table.
+
+    Args:
+        run: Folder of the run.
+        root: Where the test data's folder is now, if it was moved since the fit.
+        pictures: How many test clouds to draw from above, with what was found (coloured) and annotated (white).
+        score: Least score of the boxes in pictures.
+        device: Where to run the network.
+    """
+    began = time.perf_counter()
+    config = read_config(run)
+    trained = load_model(run)
+    samples, protocol = open_samples(config, "test", root, str(run)), open_protocol(config, str(run))
+    if samples[0].class_names != trained.class_names:
+        raise InputError(f"{run}: finds {trained.class_names}, but the test data have {samples[0].class_names}")
+    detector, features = trained.detector.to(torch_device(device)), trained.features
+    for sample in samples_to_draw(samples, pictures):
+        draw(
+            run / PICTURES / f"{Path(sample.frame).name}.png",
+            detector,
+            sample,
+            detect(detector, sample, features),
+            score,
+        )
+    clock = Clock()
+    result = evaluate(detector, samples, features, protocol, clock)
+    metrics = {
+        "values": result.values,
+        "frames": len(samples),
+        "network_seconds_per_frame": round(clock.seconds / len(samples), 5),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    write_text(run / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    print(f"{result.table}\n\nmetrics: {run / METRICS}")
+
+
+@dataclass
+class Clock:
+    """Adds up the time that a network takes."""
+
+    seconds: float = 0.0
+
+
+def evaluate(
+    detector: Detector,
+    samples: Samples,
+    features: Mapping[str, float] | None,
+    protocol: Protocol,
+    clock: Clock | None = None,
+) -> Score:
+    """The score of an evaluated detector (``.eval()``) on annotated samples.
+
+    Raises:
+        InputError: for samples without annotation, and for data that the protocol does not fit.
+    """
+    clock = clock or Clock()
+    frames, found = [], []
+    for i in tqdm(range(len(samples)), desc="test", unit="frame"):
+        sample = samples[i]
+        start = time.perf_counter()
+        found.append(detect(detector, sample, features))
+        clock.seconds += time.perf_counter() - start
+        frames.append(replace(sample, points=sample.points[:0]))
+    return protocol(samples, frames, found)
+
+
+def samples_to_draw(samples: Samples, count: int) -> list[PointCloudSample]:
+    """Up to ``count`` samples, evenly spread."""
+    count = min(count, len(samples))
+    return [samples[i * len(samples) // count] for i in range(count)]
+
+
+def detect(detector: Detector, sample: PointCloudSample, features: Mapping[str, float] | None) -> Boxes3D:
+    """What an evaluated detector finds in one cloud, best first, on the CPU."""
+    device = next(detector.parameters()).device
+    (found,) = detector.detect(collate([sample], None if features is None else dict(features)).to(device))
+    return found.to(torch.device("cpu"))
+
+
+def confident(boxes: Boxes3D, score: float) -> Boxes3D:
+    """Boxes with more than ``score``."""
+    assert boxes.scores is not None
+    return boxes[boxes.scores > score]
+
+
+def draw(path: Path, detector: Detector, sample: PointCloudSample, found: Boxes3D, score: float) -> None:
+    """Write a picture from above of what was found and what is annotated."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    limits, names = detector.grid.point_range, sample.class_names
+    write_picture(path, from_above(sample.points, limits, names, confident(found, score), sample.boxes, sample.frame))

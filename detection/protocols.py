@@ -1,0 +1,134 @@
+"""How detections of a whole data set are scored: the benchmarks' rules, applied to any data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from datasets.errors import InputError
+from datasets.pointclouds.augmentation import Samples
+from datasets.pointclouds.kitti import KittiDataset
+from datasets.pointclouds.kitti_calibration import AXES_ONLY, from_boxes
+from datasets.pointclouds.kitti_labels import KittiObjects
+from datasets.pointclouds.types import Boxes3D, PointCloudSample
+from detection.evaluation.kitti import (
+    ALL_OBJECTS,
+    DIFFICULTIES,
+    STRICT_OVERLAPS,
+    Metric,
+    evaluate_kitti,
+    kitti_table,
+)
+from detection.evaluation.nuscenes import RANGES, evaluate_nuscenes, nuscenes_table
+
+
+@dataclass(frozen=True)
+class Score:
+    """A table (Markdown) and its numbers by name; percent where the benchmark has it so; None where nothing counts."""
+
+    table: str
+    values: dict[str, float | None]
+
+
+class Protocol(ABC):
+    """Scores the detections of F frames."""
+
+    @abstractmethod
+    def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
+        """The score.
+
+        Args:
+            samples: the data set.
+            frames: its F samples, of which the points are not needed.
+            detections: F sets of boxes with scores.
+
+        Raises:
+            InputError: for frames without annotation, and for data that the protocol does not fit.
+        """
+
+
+class KittiProtocol(Protocol):
+    """Average precision over 40 recall positions.
+
+    Args:
+        overlaps: by class, the overlap that a hit must exceed; several such sets give several scores. None takes the
+            benchmark's.
+        metrics: of "2d", "bev" and "3d".
+        difficulties: "kitti" for easy, moderate and hard, which needs KITTI's labels; "all" counts every object.
+    """
+
+    def __init__(
+        self,
+        overlaps: Sequence[Mapping[str, float]] | None = None,
+        metrics: Sequence[Metric] = ("bev", "3d"),
+        difficulties: Literal["kitti", "all"] = "all",
+    ) -> None:
+        self.overlaps = [STRICT_OVERLAPS] if overlaps is None else list(overlaps)
+        self.metrics, self.difficulties = list(metrics), difficulties
+
+    def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
+        """AP by class, metric, overlap and difficulty."""
+        if not isinstance(samples, KittiDataset) and (self.difficulties == "kitti" or "2d" in self.metrics):
+            raise InputError(
+                "KITTI's difficulties and 2D boxes need data in KITTI's layout: set data.protocol.difficulties to all "
+                "and its metrics to bev and 3d"
+            )
+        names = frames[0].class_names if frames else ()
+        truth = [_annotation(samples, i, frame) for i, frame in enumerate(frames)]
+        found = [_objects(samples, i, boxes, names) for i, boxes in enumerate(detections)]
+        difficulties = DIFFICULTIES if self.difficulties == "kitti" else (ALL_OBJECTS,)
+        results = [
+            result
+            for overlaps in self.overlaps
+            for result in evaluate_kitti(
+                truth, found, names, metrics=self.metrics, min_overlaps=overlaps, difficulties=difficulties
+            )
+        ]
+        values = {
+            f"{one.class_name} {one.metric} {one.min_overlap:g} {one.difficulty}": one.r40 if one.objects else None
+            for one in results
+        }
+        return Score(kitti_table(results), values)
+
+
+class NuScenesProtocol(Protocol):
+    """Average precision by centre distance, errors of the hits, and NDS.
+
+    Args:
+        ranges: by class, the distance in metres to which boxes count; None takes the benchmark's.
+    """
+
+    def __init__(self, ranges: Mapping[str, float] | None = None) -> None:
+        self.ranges = RANGES if ranges is None else dict(ranges)
+
+    def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
+        """mAP, NDS and mean errors."""
+        truth = [_known(frame) for frame in frames]
+        names = frames[0].class_names if frames else ()
+        result = evaluate_nuscenes(truth, detections, names, ranges=self.ranges)
+        values: dict[str, float | None] = {"mAP": 100 * result.mean_ap, "NDS": 100 * result.nds}
+        values |= {f"{name} error": None if np.isnan(value) else value for name, value in result.errors.items()}
+        return Score(nuscenes_table(result), values)
+
+
+def _known(frame: PointCloudSample) -> Boxes3D:
+    if frame.boxes is None:
+        raise InputError(f"{frame.frame}: has no annotation to compare with. Leave it out of the test data")
+    return frame.boxes
+
+
+def _annotation(samples: Samples, index: int, frame: PointCloudSample) -> KittiObjects:
+    """Everything that the frame's label file holds, or else its boxes."""
+    boxes = _known(frame)
+    objects = samples.frames[index].objects if isinstance(samples, KittiDataset) else None
+    return from_boxes(boxes, AXES_ONLY, frame.class_names, (0, 0)) if objects is None else objects
+
+
+def _objects(samples: Samples, index: int, boxes: Boxes3D, names: Sequence[str]) -> KittiObjects:
+    if isinstance(samples, KittiDataset):
+        return from_boxes(boxes, samples.frames[index].calibration, names, samples.size(index))
+    return from_boxes(boxes, AXES_ONLY, names, (0, 0))

@@ -1,0 +1,1 @@
+"""Training a detector: data, steps, what is shown meanwhile, and the command ``detect3d fit``."""

@@ -1,0 +1,153 @@
+"""What a training shows while it runs: progress bar, history, TensorBoard, scores and pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
+
+from datasets.programs.run_folder import HISTORY, PREVIEWS, write_text
+from detection.evaluate import detect, draw, evaluate
+from detection.training.data import CloudData
+from detection.training.module import DetectorModule
+
+
+class History(Callback):
+    """Records losses, learning rate and scores, and writes history.json and the loggers' scalars.
+
+    Args:
+        every: steps between two records of losses.
+    """
+
+    def __init__(self, every: int = 10) -> None:
+        if every < 1:
+            raise ValueError(f"history.every is {every}, expected at least 1")
+        self.every = every
+        self.records: list[dict[str, float]] = []
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run so far, its start and earlier sessions of a resumed run included."""
+        return time.perf_counter() - self._started
+
+    def start_clock(self, at: float) -> None:
+        """Count time from ``at`` (of time.perf_counter) on."""
+        self._started = at
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record this step if it is due (Lightning's hook)."""
+        step = trainer.global_step
+        if step % self.every != 0 and step not in (1, trainer.max_steps):
+            return
+        record = {name: round(float(value), 6) for name, value in outputs.items()}
+        record["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.add(trainer, record)
+
+    def add(self, trainer: Trainer, record: dict[str, float]) -> None:
+        """Record what is known after the step in hand."""
+        self.records.append({"step": trainer.global_step, **record, "seconds": round(self.seconds, 3)})
+        scalars = {f"fit/{name.replace(' ', '_')}": value for name, value in record.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=trainer.global_step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write history.json (Lightning's hook)."""
+        if trainer.is_global_zero:
+            lines = ",\n".join(json.dumps(record) for record in self.records)
+            write_text(Path(trainer.default_root_dir) / HISTORY, f"[\n{lines}\n]\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's hook."""
+        return {"records": list(self.records), "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning's hook."""
+        self.records = state_dict["records"]
+        self._started -= state_dict["seconds"]
+
+
+class ProgressBar(Callback):
+    """A bar over all steps with the loss."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning's hook."""
+        # Where nobody watches (a log file) a line now and then is enough.
+        interval = 0.1 if sys.stderr.isatty() else 15
+        self._bar = tqdm(
+            total=trainer.max_steps,
+            initial=trainer.global_step,
+            desc="fit",
+            unit="step",
+            mininterval=interval,
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning's hook."""
+        assert self._bar is not None
+        self._bar.set_postfix_str(f"loss {float(outputs['loss']):.3f}", refresh=False)
+        self._bar.update()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning's hook."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Lightning's hook."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Previews(Callback):
+    """Now and then a picture from above of a test sample (of a training sample where nothing tests) with what is found
+    in it, and the score on all test samples.
+
+    Args:
+        every: epochs between two pictures; another is made at the end.
+        score_every: epochs between two scores; 0 for none.
+        least: least score of boxes that are shown.
+    """
+
+    def __init__(self, every: int = 5, score_every: int = 0, least: float = 0.3) -> None:
+        if every < 1 or score_every < 0:
+            raise ValueError(f"previews.every is {every} and score_every {score_every}: at least 1 and 0")
+        self.every, self.score_every, self.least = every, score_every, least
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning's hook."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, CloudData)
+        assert isinstance(pl_module, DetectorModule)
+        epoch, rest = divmod(trainer.global_step, data.steps_per_epoch(trainer.world_size))
+        if rest or not trainer.is_global_zero:
+            return
+        detector = pl_module.detector.eval()
+        if epoch % self.every == 0 or epoch == data.epochs:
+            sample = data.first if data.test is None else data.test[0]
+            path = Path(trainer.default_root_dir) / PREVIEWS / f"epoch_{epoch:04d}.png"
+            draw(path, detector, sample, detect(detector, sample, data.features), self.least)
+        if self.score_every and epoch % self.score_every == 0 and data.test is not None:
+            values = evaluate(detector, data.test, data.features, data.protocol).values
+            history = next(each for each in trainer.callbacks if isinstance(each, History))  # type: ignore[attr-defined]
+            history.add(trainer, {name: value for name, value in values.items() if value is not None})
+        detector.train()

@@ -1,0 +1,238 @@
+"""``detect3d test``, ``predict``, ``check``, ``benchmark`` and ``demo`` on small data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from toy import CONFIG, ToyClouds
+
+from datasets.errors import InputError
+from datasets.pointclouds.kitti_labels import read_objects
+from detection import __main__ as program
+from detection import demo
+from detection.benchmark import benchmark, summary, text_table
+from detection.check_command import check_config
+from detection.evaluate import evaluate_run
+from detection.predict import predict_clouds
+from detection.trained import MODEL, load_model
+
+HEAVY = ("torch", "numpy", "lightning", "open3d", "cv2", "numba", "scipy", "jsonargparse")
+
+
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom detection.__main__ import main\ncode = main(['--help'])\n"
+        f"print('loaded', [name for name in {HEAVY!r} if name in sys.modules])\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "loaded []" in done.stdout
+    for name in program.COMMANDS:
+        assert f"\n  {name} " in done.stdout
+
+
+def test_every_command_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in program.COMMANDS:
+        with pytest.raises(SystemExit) as stop:
+            program.main([name, "--help"])
+        assert stop.value.code == 0
+        assert f"usage: detect3d {name}" in capsys.readouterr().out
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["predcit"]) == 2
+    assert "Did you mean 'predict'?" in capsys.readouterr().err
+
+
+@pytest.fixture
+def run(fitted: Path, tmp_path: Path) -> Path:
+    """A run folder of one's own."""
+    return Path(shutil.copytree(fitted, tmp_path / "run"))
+
+
+def test_test_scores_and_draws(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate_run(run, pictures=2)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics["values"]) == {
+        f"{name} {metric} 0.1 all" for name in ("Car", "Pole") for metric in ("bev", "3d")
+    }
+    assert metrics["frames"] == 3
+    assert "| Car bev | 0.1 |" in capsys.readouterr().out
+    assert sorted(path.name for path in (run / "pictures").iterdir()) == ["000.png", "001.png"]
+
+
+def test_test_without_test_data_or_model(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["test"] = None
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(InputError, match="`data` has no `test`"):
+        evaluate_run(run)
+    (run / MODEL).unlink()
+    with pytest.raises(InputError, match=f"holds no {MODEL}"):
+        evaluate_run(run)
+
+
+def write_cloud(folder: Path, name: str = "000001") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    ToyClouds()[0].points.numpy().astype("<f4").tofile(folder / f"{name}.bin")
+    return folder / f"{name}.bin"
+
+
+def test_predict_writes_json_text_and_pictures(run: Path, tmp_path: Path) -> None:
+    cloud, out = write_cloud(tmp_path / "clouds"), tmp_path / "found"
+    predict_clouds(run, [tmp_path / "clouds"], out=out, score=0.0)
+    document = json.loads((out / "000001.json").read_text())
+    assert document["cloud"] == cloud.name
+    assert document["class_names"] == ["Car", "Pole"]
+    boxes = np.array(document["boxes"])
+    assert boxes.shape == (len(document["labels"]), 7)
+    assert len(boxes) == len(document["scores"]) > 0
+    assert document["scores"] == sorted(document["scores"], reverse=True)
+    objects = read_objects(out / "000001.txt", scored=True)
+    assert objects.names.tolist() == [document["class_names"][label] for label in document["labels"]]
+    np.testing.assert_allclose(objects.locations[:, 2], boxes[:, 0], atol=1e-3)  # depth is x
+    np.testing.assert_allclose(objects.sizes[:, 0], boxes[:, 5], atol=1e-3)
+    picture = cv2.imread(str(out / "000001.png"))
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+
+
+def test_predict_uses_the_camera_of_kittis_layout(run: Path, tmp_path: Path) -> None:
+    cloud = write_cloud(tmp_path / "training" / "velodyne")
+    for folder in ("calib", "image_2"):
+        (tmp_path / "training" / folder).mkdir()
+    (tmp_path / "training" / "calib" / "000001.txt").write_text(
+        "P2: 100 0 80 0 0 100 60 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 1\nTr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0.5\n"
+    )
+    cv2.imwrite(str(tmp_path / "training" / "image_2" / "000001.png"), np.full((120, 160, 3), 40, np.uint8))
+    predict_clouds(run, [cloud], out=tmp_path / "found", score=0.0)
+    document = json.loads((tmp_path / "found" / "000001.json").read_text())
+    objects = read_objects(tmp_path / "found" / "000001.txt", scored=True)
+    np.testing.assert_allclose(objects.locations[:, 2], np.array(document["boxes"])[:, 0] + 0.5, atol=1e-3)
+    assert (objects.boxes_2d.max(axis=0) > 0).any()
+    drawn = cv2.imread(str(tmp_path / "found" / "000001_photo.png"))
+    assert drawn.shape == (120, 160, 3)
+    assert (drawn != 40).any()
+
+
+def test_predict_says_what_is_wrong_with_clouds(run: Path, tmp_path: Path) -> None:
+    cloud = write_cloud(tmp_path / "clouds")
+    with pytest.raises(InputError, match=r"nowhere\.bin: there is no such file"):
+        predict_clouds(run, [tmp_path / "nowhere.bin"], out=tmp_path / "found")
+    with pytest.raises(InputError, match="several clouds are called 000001"):
+        predict_clouds(run, [cloud, write_cloud(tmp_path / "others")], out=tmp_path / "found")
+    cloud.write_bytes(cloud.read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"000001\.bin: .*no whole number of points of 4 float32"):
+        predict_clouds(run, [cloud], out=tmp_path / "found")
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "truncated", "foreign", "other network", "no class"])
+def test_what_is_no_model_is_refused_by_name(run: Path, tmp_path: Path, kind: str) -> None:
+    path = run / MODEL
+    if kind == "missing":
+        path.unlink()
+    elif kind == "text":
+        path.write_text("weights")
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif kind == "foreign":
+        save_file({"a": torch.zeros(2)}, path)
+    else:
+        trained = load_model(path)
+        config = json.loads(json.dumps(trained.config))
+        if kind == "other network":
+            config["init_args"]["head"]["init_args"]["channels"] = 16
+        else:
+            config["init_args"]["head"]["class_path"] = "subprocess.Popen"
+        about = {"detector": config, "class_names": ["Car", "Pole"], "channels": list("xyzp"), "features": None}
+        state = {name: value.contiguous() for name, value in trained.detector.state_dict().items()}
+        save_file(state, path, {"format": "detect3d-1", "about": json.dumps(about)})
+    with pytest.raises(InputError, match=r"detector\.safetensors|holds no"):
+        load_model(path)
+
+
+def test_check_explains(run: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check_config(config, frames=6, out=tmp_path / "pictures")
+    assert "| Car | 6 |" in capsys.readouterr().out
+    assert (tmp_path / "pictures" / "frame_0.png").is_file()
+    spoiled = CONFIG.replace("point_range: [0, -8,", "point_range: [9, -8,")
+    config.write_text(spoiled)
+    with pytest.raises(InputError, match="have errors"):
+        check_config(config, frames=6)
+    assert "boxes lie outside x" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not readable YAML"), ("model: {}", "no section `data`")])
+def test_check_of_what_is_no_configuration(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        check_config(tmp_path / "a.yaml")
+
+
+def result(seed: int, value: float | None) -> dict:
+    return {"seed": seed, "seconds": 5.0, "peak_mb": 300.0, "network_ms": 7.0, "values": {"Car 3d": value}}
+
+
+def test_mean_and_spread_over_seeds() -> None:
+    table = summary([result(0, 19.0), result(1, 20.0), result(2, 24.0)])
+    assert table["mean"]["Car 3d"] == pytest.approx(21.0)
+    assert table["std"]["Car 3d"] == pytest.approx(7**0.5)
+    assert "| Car 3d | 21.00 | 2.65 | 19.00 | 20.00 | 24.00 |" in text_table(table)
+    table = summary([result(0, None)])
+    assert table["std"]["Car 3d"] is None
+    assert "| Car 3d | – | – | – |" in text_table(table)
+
+
+def test_benchmark_keeps_finished_seeds_and_refuses_others(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    digest = hashlib.sha256(config.read_bytes()).hexdigest()
+    about = {"config": "toy.yaml", "config_sha256": digest, "root": None}
+    for seed in range(2):
+        (out / f"seed_{seed}.json").write_text(json.dumps({**result(seed, 19.0 + seed), "about": about}))
+    benchmark(config, out=out, seeds=2)
+    assert json.loads((out / "table.json").read_text())["mean"]["Car 3d"] == pytest.approx(19.5)
+    config.write_text(CONFIG + "\nseed: 3\n")
+    with pytest.raises(InputError, match=r"seed_0\.json.*config_sha256.*another --out"):
+        benchmark(config, out=out, seeds=2)
+
+
+def test_benchmark_trains_and_tests(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).resolve().parents[3]
+    monkeypatch.setenv("PYTHONPATH", f"{root}:{Path(__file__).parent}")
+    benchmark(config, out=tmp_path / "out", seeds=1)
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert table["mean"]["seconds"] > 0
+    assert table["mean"]["network_ms"] > 0
+    assert "Car bev 0.1 all" in table["mean"]
+    config.write_text("nonsense: 1\n")
+    with pytest.raises(InputError, match="exit code"):
+        benchmark(config, out=tmp_path / "other", seeds=1)
+
+
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    config = yaml.safe_load(demo.CONFIG.read_text())
+    for which in ("train", "test"):
+        config["data"][which]["init_args"].update(count=2, beams="vlp16")
+    config["data"].update(workers=0)
+    config["trainer"]["max_epochs"] = 1
+    small = tmp_path / "small.yaml"
+    small.write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(demo, "CONFIG", small)
+    for _ in range(2):  # an earlier demo is replaced
+        demo.demo(out=tmp_path / "demo")
+    printed = capsys.readouterr().out
+    for path in ("run/metrics.json", "run/pictures", "found/sweep.png", "found/sweep.json", "sweep.npy"):
+        assert str(tmp_path / "demo" / path) in printed
+        assert (tmp_path / "demo" / path).exists()
