@@ -8,10 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    from viewer.reading import Contents
+from typing import NoReturn
 
 EXAMPLES = """examples:
   view3d RUN                                 a window with the splat of a fit and its cameras
@@ -80,12 +77,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(arguments: argparse.Namespace, size: tuple[int, int]) -> int:
+    """Open what is given and show it the way that is asked for."""
+    from datasets.errors import InputError
     from viewer.reading import open_all
     from viewer.shots import check_frame, shot, turntable
     from viewer.splats import installed_openers
+    from viewer.views import named_viewpoint
 
+    windowed = not (arguments.shot or arguments.turntable or arguments.html or arguments.web)
+    if windowed and sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        # Without a display Open3D would end the program.
+        raise InputError("there is no display for a window: use --shot OUT.png, --html OUT.html or --web")
     contents = open_all(arguments.paths, installed_openers(), columns=arguments.columns, score=arguments.score)
     check_frame(contents, arguments.frame)
+    start = named_viewpoint(contents, arguments.view, size[0] / size[1])
     if arguments.shot:
         shot(contents, arguments.shot, size, arguments.view, arguments.frame)
         print(arguments.shot)
@@ -95,30 +100,17 @@ def _show(arguments: argparse.Namespace, size: tuple[int, int]) -> int:
     elif arguments.html:
         from viewer.page import write_html
 
-        write_html(contents, arguments.html)
+        write_html(contents, arguments.html, start)
         print(arguments.html)
     elif arguments.web:
         from viewer.page import serve
 
-        serve(contents, arguments.host, arguments.port)
+        serve(contents, arguments.host, arguments.port, start)
     else:
-        _open_window(contents, size, arguments.frame)
+        from viewer.window import show
+
+        show(contents, size, arguments.frame, start)
     return 0
-
-
-def _open_window(contents: Contents, size: tuple[int, int], frame: int) -> None:
-    """A window, where there is a display.
-
-    Raises:
-        InputError: where there is none: without one, Open3D would end the program.
-    """
-    from datasets.errors import InputError
-
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise InputError("there is no display for a window: use --shot OUT.png, --html OUT.html or --web")
-    from viewer.window import show
-
-    show(contents, size, frame)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,8 @@ from datasets.types import Cameras
 from viewer.drawing import draw
 from viewer.reading import Contents
 from viewer.video import write_video
-from viewer.views import first_view, named_camera
+from viewer.viewpoint import rotation
+from viewer.views import named_camera, named_viewpoint
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 LARGEST_SIDE = 16384
@@ -40,7 +42,7 @@ def turntable(
     """Write a video that goes once around what the view looks at; of a sequence, all its moments pass meanwhile.
 
     Raises:
-        InputError: for another suffix than .mp4, no frames, or a view that cannot be gone around.
+        InputError: for another suffix than .mp4, no frames, or a view there is not.
     """
     if path.suffix.lower() != ".mp4":
         raise InputError(f"{path}: a video is written as .mp4")
@@ -56,17 +58,11 @@ def turntable(
 
 
 def around(contents: Contents, view: str | None, size: tuple[int, int], frames: int) -> list[Cameras]:
-    """Cameras of ``size`` once around the vertical through what ``view`` looks at; the first is the view itself.
-
-    A photo's view is gone around as far as its picture's height fits.
-    """
-    start = first_view(contents)
-    if view is not None:
-        from viewer.viewpoint import of_camera
-
-        camera = named_camera(contents, view, *size)
-        start = of_camera(camera, start.distance, contents.up)
-    return [start.turned(2 * math.pi * i / frames, 0).camera(*size) for i in range(frames)]
+    """Cameras of ``size`` once around the vertical through what ``view`` looks at, beginning with the view."""
+    start = named_viewpoint(contents, view, size[0] / size[1])
+    turns = [rotation(contents.up, -2 * math.pi * i / frames) for i in range(frames)]
+    views = [replace(start, eye=start.target + r @ (start.eye - start.target), up=r @ start.up) for r in turns]
+    return [view.camera(*size) for view in views]
 
 
 def check_frame(contents: Contents, frame: int) -> None:

@@ -35,12 +35,19 @@ class Stage:
     Args:
         contents: what is open.
         frame: moment that comes first.
+        start: where one looks from at first; None chooses.
         clock: seconds that only grow; a test passes its own.
     """
 
-    def __init__(self, contents: Contents, frame: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        contents: Contents,
+        frame: int = 0,
+        start: Viewpoint | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.contents, self.frame = contents, frame
-        self.view = first_view(contents)
+        self.view = self._start = start or first_view(contents)
         self.photo: int | None = None
         self.blend = 0.0
         self.picks: list[np.ndarray] = []
@@ -115,7 +122,7 @@ class Stage:
             right, down, forward = FLIGHT[name]
             self.move_to(self.view.moved(STEP * right, STEP * down, STEP * forward))
         elif name == "r":
-            self.move_to(first_view(self.contents))
+            self.move_to(self._start)
         elif name == "t":
             self.move_to(from_above(self.contents.extent(), self.contents.up))
         elif name == "b":

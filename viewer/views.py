@@ -15,6 +15,7 @@ from viewer.reading import Contents
 from viewer.viewpoint import FLAT, Viewpoint, framing, from_above, from_json, of_camera, unit
 
 BEHIND = np.array([1.0, 0.0, -0.45])  # a LiDAR scene is first seen from behind and above the sensor
+_PHOTO = re.compile(r"photo:(\d{1,9})")
 NEAR_PART, CLOSE_PART = 0.9, 0.4  # of a sweep's extent: most of what matters is near the sensor
 
 
@@ -61,24 +62,40 @@ def named_camera(contents: Contents, view: str | None, width: int, height: int) 
 
     Args:
         contents: what is open.
-        view: JSON (see :func:`viewer.viewpoint.from_json`), "top", "bev", "photo:N", or None for the first view.
-        width, height: of the picture. A photo keeps its own shape within them.
+        view: as in :func:`named_viewpoint`.
+        width, height: of the picture. A photo keeps its own camera and shape within them.
 
     Raises:
-        InputError: for anything else.
+        InputError: for a view there is not.
     """
-    if view is None:
-        return first_view(contents).camera(width, height)
-    if view == "top":
-        return from_above(contents.extent(), contents.up).camera(width, height)
-    if view == "bev":
-        return bird_view(contents, width / height).camera(width, height)
-    if found := re.fullmatch(r"photo:(\d{1,9})", view):
+    if view is not None and (found := _PHOTO.fullmatch(view)):
         camera = photo_camera(contents, int(found[1]))
         own_width, own_height = camera.size
         return camera.resized(min(width / own_width, height / own_height))
+    return named_viewpoint(contents, view, width / height).camera(width, height)
+
+
+def named_viewpoint(contents: Contents, view: str | None, aspect: float) -> Viewpoint:
+    """The viewpoint that ``view`` names.
+
+    Args:
+        contents: what is open.
+        view: JSON (see :func:`viewer.viewpoint.from_json`), "top", "bev", "photo:N", or None for the first view.
+        aspect: width / height of the picture.
+
+    Raises:
+        InputError: for a view there is not.
+    """
+    if view is None:
+        return first_view(contents)
+    if view == "top":
+        return from_above(contents.extent(), contents.up)
+    if view == "bev":
+        return bird_view(contents, aspect)
+    if found := _PHOTO.fullmatch(view):
+        return photo_viewpoint(contents, int(found[1]))
     if view.lstrip().startswith("{"):
-        return from_json(view, contents.up).camera(width, height)
+        return from_json(view, contents.up)
     raise InputError(f"there is no view {view!r}: give top, bev, photo:N, or JSON with eye, target, up and fov")
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.geometry import project
+from datasets.types import Cameras
 from recon3d.gaussians import SH_C0, Gaussians
 from recon3d.splats import Splat, save_splat
 from recon3d.viewing import open_for_viewing
@@ -21,7 +23,9 @@ from tests.recon3d.conftest import FittedRun, coloured_blobs, fitted_run
 from viewer.__main__ import main
 from viewer.layers import SplatLayer
 from viewer.reading import open_all
+from viewer.shots import around
 from viewer.splats import installed_openers
+from viewer.views import named_viewpoint
 
 __all__ = ["fitted_run"]
 
@@ -78,6 +82,22 @@ def test_a_turntable_goes_around(fitted_run: FittedRun, tmp_path: Path) -> None:
     assert len(frames) == 8
     assert frames[0].shape == (64, 96, 3)
     assert all(np.abs(a - b).mean() > 2 for a, b in itertools.pairwise(frames))
+
+
+@pytest.mark.parametrize("view", [None, "top", "bev", "photo:1", '{"eye": [1, 2, -3], "target": [0, 0, 1]}'])
+def test_every_view_is_gone_around(scene_folder: Path, view: str | None) -> None:
+    contents = open_all([scene_folder], [])
+    start = named_viewpoint(contents, view, 1.0)
+    cameras = Cameras.concatenate(around(contents, view, (80, 80), 8))
+    middle = torch.from_numpy(start.target).float()[None]
+    pixels, depth = project(middle, cameras)
+    assert torch.allclose(pixels, torch.tensor(40.0), atol=0.05)
+    assert torch.allclose(depth, torch.tensor(start.distance).float(), rtol=1e-3)
+    assert torch.allclose(cameras[0].world_to_camera, start.camera(80, 80).world_to_camera)
+    heights = cameras.centres.double().numpy() @ contents.up
+    assert np.allclose(heights, heights[0], atol=1e-3 * start.distance)
+    turned = cameras.world_to_camera[1, :3, :3] @ cameras.world_to_camera[0, :3, :3].T
+    assert float(turned.trace()) == pytest.approx(1 + 2 * np.cos(np.pi / 4), abs=1e-3)
 
 
 def test_a_file_written_again_is_shown_again(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from viewer.layers import SplatLayer
 from viewer.page.build import document
 from viewer.page.packing import first_chunk, frame_chunk
 from viewer.reading import Contents
+from viewer.viewpoint import Viewpoint
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -33,8 +34,8 @@ HEADERS = {
 class Page:
     """What the server gives: the document and its parts, made when they are asked for."""
 
-    def __init__(self, contents: Contents) -> None:
-        self.contents = contents
+    def __init__(self, contents: Contents, start: Viewpoint | None) -> None:
+        self.contents, self.start = contents, start
         self._lock = threading.Lock()
         self._version = 0
         self._chunk = lru_cache(maxsize=4)(self._make)
@@ -53,7 +54,7 @@ class Page:
 
     def document(self) -> str:
         """The page without its parts."""
-        return document(self.contents, version=self.version())
+        return document(self.contents, self.start, version=self.version())
 
     def chunk(self, index: int) -> bytes | None:
         """Part ``index``, or None where there is none."""
@@ -66,7 +67,9 @@ class Page:
         return frame_chunk(self.contents.layers, index - 1) if index else first_chunk(self.contents.layers)
 
 
-def make_server(contents: Contents, host: str = "127.0.0.1", port: int = 8080) -> tuple[ThreadingHTTPServer, str]:
+def make_server(
+    contents: Contents, host: str = "127.0.0.1", port: int = 8080, start: Viewpoint | None = None
+) -> tuple[ThreadingHTTPServer, str]:
     """A server that is bound but does not serve yet, and the address to open.
 
     Raises:
@@ -81,7 +84,7 @@ def make_server(contents: Contents, host: str = "127.0.0.1", port: int = 8080) -
     if not 0 <= port < 65536:
         raise InputError(f"--port is {port}: give 0 to 65535")
     prefix = "/" if loopback else f"/{secrets.token_urlsafe(24)}/"
-    page = Page(contents)
+    page = Page(contents, start)
 
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "view3d", ""
@@ -134,9 +137,9 @@ def make_server(contents: Contents, host: str = "127.0.0.1", port: int = 8080) -
     return server, f"http://{host}:{server.server_port}{prefix}"
 
 
-def serve(contents: Contents, host: str, port: int) -> None:
+def serve(contents: Contents, host: str, port: int, start: Viewpoint | None = None) -> None:
     """Serve until Ctrl-C; prints the address."""
-    server, address = make_server(contents, host, port)
+    server, address = make_server(contents, host, port, start)
     print(f"{address}    (Ctrl-C ends)", flush=True)
     with server:
         server.serve_forever()

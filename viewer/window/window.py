@@ -19,6 +19,7 @@ from datasets.errors import InputError
 from viewer.reading import Contents
 from viewer.shots import save_picture
 from viewer.stage import Stage
+from viewer.viewpoint import Viewpoint
 from viewer.window.panel import layer_controls, make_slider, row
 
 PANEL = 17  # widths of a letter
@@ -28,7 +29,7 @@ HELP = (
     "R T B: start, top, bird\n[ ]: frame   K: keep view\nDouble-click: pick, measure\nEscape: close"
 )
 DOUBLE_CLICK = 0.4  # seconds
-REDRAWS = 4  # ticks for which the window is shown again: the toolkit uploads a picture some time after it got it
+REDRAW_FOR = 0.5  # seconds for which the window is shown again: the toolkit uploads a picture after it drew the old
 
 
 class Window:
@@ -47,7 +48,7 @@ class Window:
         self._mouse: tuple[int, int] | None = None
         self._clicked, self._looked = 0.0, time.monotonic()
         self._shown_size = (0, 0)
-        self._redraws = 0
+        self._redraw_until = 0.0
         self.picture = gui.ImageWidget(_image(np.zeros((16, 16, 3), np.uint8)))
         self.picture.set_on_mouse(self._on_mouse)
         self.note = gui.Label(" " * 28)
@@ -115,12 +116,11 @@ class Window:
             except InputError as error:
                 self.say(str(error))
         if not self.stage.settle() and self._shown_size == self.area():
-            self._redraws = max(self._redraws - 1, 0)
-            return self._redraws > 0
+            return now < self._redraw_until
         self._shown_size = self.area()
         try:
             self.picture.update_image(_image(self.stage.picture(*self._shown_size)))
-            self._redraws = REDRAWS
+            self._redraw_until = time.monotonic() + REDRAW_FOR
         except InputError as error:  # a photo or a moment whose file cannot be used
             self.stage.stale = False
             self.say(str(error))
@@ -186,10 +186,10 @@ class Window:
             self.say(path.name)
 
 
-def show(contents: Contents, size: tuple[int, int], frame: int = 0) -> None:
+def show(contents: Contents, size: tuple[int, int], frame: int = 0, start: Viewpoint | None = None) -> None:
     """Open a window and return when it is closed; screenshots and paths go to the working directory."""
     gui.Application.instance.initialize()
-    Window(Stage(contents, frame), size, Path.cwd())
+    Window(Stage(contents, frame, start), size, Path.cwd())
     gui.Application.instance.run()
 
 
