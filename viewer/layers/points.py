@@ -53,6 +53,7 @@ class PointsLayer:
         self._up = up
         self._cloud = lru_cache(maxsize=1)(lambda frame: load[frame]())
         self._frames = len(load)
+        self._made: tuple[tuple[int, str, float, float], Dots] | None = None
         first = self._cloud(0)
         self._values = tuple(first.values)
         self.colour = "rgb" if first.rgb is not None else "class" if "class" in first.values else "height"
@@ -75,13 +76,19 @@ class PointsLayer:
         return self._cloud(min(frame, self._frames - 1))
 
     def primitives(self, frame: int) -> list[Primitive]:
-        """The dots of one moment."""
+        """The dots of one moment, made anew only where something else than the place one looks from has changed."""
+        key = (frame, self.colour, self.size, self.score)
+        if self._made is None or self._made[0] != key:
+            self._made = (key, self._dots(frame))
+        return [self._made[1]]
+
+    def _dots(self, frame: int) -> Dots:
         cloud = self.cloud(frame)
         xyz, rgb, scores = cloud.xyz, self._colours(cloud), cloud.values.get("score")
         if self.score > 0 and scores is not None:
             kept = scores >= self.score
             xyz, rgb, scores = xyz[kept], rgb[kept], scores[kept]
-        return [Dots(xyz, rgb, self.size, scores)]
+        return Dots(xyz, rgb, self.size, scores)
 
     def extent(self) -> np.ndarray | None:
         """Of the first moment, without the outermost percent."""
