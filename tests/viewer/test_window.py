@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -129,9 +130,11 @@ def test_a_person_uses_the_window(display: Display, fitted_run: FittedRun, tmp_p
         assert psnr(shown(start), alone) > 20  # with frusta before it
 
         middle = (left + width // 2, top + SIZE[1] // 2)
+        window.send_signal(signal.SIGSTOP)  # a busy program takes a drag in when it is over
         display.do("mousemove", *middle, "mousedown", 1)
         display.do("mousemove", middle[0] + 40, middle[1] + 10)
         display.do("mousemove", middle[0] + 80, middle[1] + 20, "mouseup", 1)
+        window.send_signal(signal.SIGCONT)
         turned = view.turned(4 * 80 / SIZE[1], 4 * 20 / SIZE[1])
         expected = draw(contents.layers, turned.camera(width, SIZE[1]))
         display.wait(lambda p: psnr(shown(p), expected) > 30, "the orbit of a drag")
@@ -145,10 +148,14 @@ def test_a_person_uses_the_window(display: Display, fitted_run: FittedRun, tmp_p
 
         contents.layers[0].visible = False
         without = draw(contents.layers, view.camera(width, SIZE[1]))
-        display.do("mousemove", left + width + 27, top + 45)  # the tick of the first layer
-        for step in ("mousedown", "mouseup"):  # the toolkit looks once a frame
-            time.sleep(0.3)
-            display.do(step, 1)
+        tick = (left + width + 27, top + 45)  # of the first layer
+        for step in (("mousemove", *tick), ("mousedown", 1)):  # the toolkit looks once a frame, and colours what it saw
+            before = display.picture()[top + 35 : top + 55, tick[0] - 10 : tick[0] + 10]
+            display.do(*step)
+            display.wait(
+                lambda p, was=before: bool(np.any(p[top + 35 : top + 55, tick[0] - 10 : tick[0] + 10] != was)), step[0]
+            )
+        display.do("mouseup", 1)
         display.wait(lambda p: psnr(shown(p), without) > 30, "the cameras without the splat")
         display.do("mousemove", *middle, "key", "Escape")
         assert window.wait(PATIENCE) == 0

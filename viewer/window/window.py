@@ -45,7 +45,8 @@ class Window:
         self.stage, self.folder = stage, folder
         title = " · ".join(layer.name for layer in stage.contents.layers[:3]) or "view3d"
         self.window = gui.Application.instance.create_window(f"{title} - view3d", *size)
-        self._mouse: tuple[int, int] | None = None
+        self._pointer: tuple[int, int] | None = None  # where it was last seen to go
+        self._mouse: tuple[int, int] | None = None  # while a button is held
         self._clicked, self._looked = 0.0, time.monotonic()
         self._shown_size = (0, 0)
         self._redraw_until = 0.0
@@ -129,18 +130,22 @@ class Window:
     def _on_mouse(self, event: gui.MouseEvent) -> gui.Widget.EventCallbackResult:
         kinds = gui.MouseEvent.Type
         height = self.area()[1]
+        if event.type == kinds.MOVE:
+            self._pointer = (event.x, event.y)
+            return gui.Widget.EventCallbackResult.IGNORED
         if event.type == kinds.BUTTON_DOWN:
-            self._mouse = (event.x, event.y)
+            # A press is told with the place of now, which on a busy machine is later than where the button went down.
+            self._mouse = self._pointer or (event.x, event.y)
             if time.monotonic() - self._clicked < DOUBLE_CLICK:
                 frame = self.picture.frame
-                found = self.stage.pick(event.x - frame.x, event.y - frame.y)
+                found = self.stage.pick(self._mouse[0] - frame.x, self._mouse[1] - frame.y)
                 self.say(self.stage.measured() if found is not None else "nothing there")
             self._clicked = time.monotonic()
         elif event.type == kinds.BUTTON_UP:
             self._mouse = None
         elif event.type == kinds.DRAG and self._mouse is not None:
             dx, dy = (event.x - self._mouse[0]) / height, (event.y - self._mouse[1]) / height
-            self._mouse = (event.x, event.y)
+            self._mouse = self._pointer = (event.x, event.y)
             moves = event.is_button_down(gui.MouseButton.RIGHT) or event.is_modifier_down(gui.KeyModifier.SHIFT)
             looks = event.is_button_down(gui.MouseButton.MIDDLE) or event.is_modifier_down(gui.KeyModifier.CTRL)
             self.stage.drag(dx, dy, "move" if moves else "look" if looks else "orbit")
