@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,10 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9)))
 
 
+def _differs(before: np.ndarray, region: tuple[slice, slice], picture: np.ndarray) -> bool:
+    return bool(np.any(picture[region] != before))
+
+
 def test_a_person_uses_the_window(display: Display, fitted_run: FittedRun, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "viewer", str(fitted_run.folder), "--size", f"{SIZE[0]}x{SIZE[1]}"]
     root = Path(__file__).resolve().parents[2]
@@ -149,12 +154,11 @@ def test_a_person_uses_the_window(display: Display, fitted_run: FittedRun, tmp_p
         contents.layers[0].visible = False
         without = draw(contents.layers, view.camera(width, SIZE[1]))
         tick = (left + width + 27, top + 45)  # of the first layer
+        around = np.s_[top + 35 : top + 55, tick[0] - 10 : tick[0] + 10]
         for step in (("mousemove", *tick), ("mousedown", 1)):  # the toolkit looks once a frame, and colours what it saw
-            before = display.picture()[top + 35 : top + 55, tick[0] - 10 : tick[0] + 10]
+            before = display.picture()[around]
             display.do(*step)
-            display.wait(
-                lambda p, was=before: bool(np.any(p[top + 35 : top + 55, tick[0] - 10 : tick[0] + 10] != was)), step[0]
-            )
+            display.wait(partial(_differs, before, around), step[0])
         display.do("mouseup", 1)
         display.wait(lambda p: psnr(shown(p), without) > 30, "the cameras without the splat")
         display.do("mousemove", *middle, "key", "Escape")
