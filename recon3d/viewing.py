@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from inspect import signature
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 
-from datasets.errors import InputError
+from datasets.errors import InputError, SceneError
+from datasets.programs.run_folder import last_checkpoint
 from datasets.scenes import open_scene
 from datasets.types import Cameras, Scene, View
 from recon3d.fitting.run_folder import CONFIG, SPLAT
+from recon3d.gaussians import Gaussians
 from recon3d.pictures import draw
 from recon3d.runs import read_config, torch_device
 from recon3d.splats import SUFFIXES, Splat, load_splat
@@ -22,10 +25,16 @@ _HEADER = 1 << 16  # bytes in which a PLY names its properties
 
 @dataclass(frozen=True)
 class ViewedSplat:
-    """A splat on the device that renders it, and the scene it was fitted to where that is known and still there."""
+    """A splat on the device that renders it, and the scene it was fitted to where that is known and still there.
+
+    Attributes:
+        splat: the Gaussians and what belongs to them.
+        sources: files of which a new version is another splat: of a run, its result and its last checkpoint.
+        scene: the photos, in the splat's world.
+    """
 
     splat: Splat
-    source: Path
+    sources: tuple[Path, ...]
     scene: Scene | None = None
 
     @property
@@ -37,6 +46,11 @@ class ViewedSplat:
     def antialiased(self) -> bool:
         """Whether the splat wants the anti-aliased mode."""
         return self.splat.antialiased
+
+    @property
+    def scene_to_source(self) -> np.ndarray:
+        """[4, 4] similarity from the splat's world to that of the photos' files."""
+        return self.splat.scene_to_source
 
     def render(self, camera: Cameras, width: int, height: int) -> View:
         """What ``camera`` (a batch of one) sees when its picture has width x height pixels."""
@@ -55,19 +69,40 @@ class ViewedSplat:
 def open_for_viewing(path: Path) -> ViewedSplat | None:
     """The splat in a file or in the folder of a run; None for anything else (a PLY without Gaussians, for one).
 
+    Of a run that is going on, its last checkpoint is shown.
+
     Raises:
         InputError: for a splat that cannot be read, and a run that has none yet.
     """
     if path.is_dir():
         if not (path / CONFIG).is_file():
             return None
-        source = path / SPLAT
-        if not source.is_file():
-            raise InputError(f"{path}: the fit has not written {SPLAT} yet. Wait until it has, or give another run")
-        return ViewedSplat(_on_device(load_splat(source)), source, _scene(path))
+        sources = (path / SPLAT, last_checkpoint(path))
+        found = [source for source in sources if source.is_file()]
+        if not found:
+            raise InputError(f"{path}: the fit has written no checkpoint yet. Wait until it has, or give another run")
+        newest = max(found, key=lambda source: source.stat().st_mtime_ns)
+        scene = _scene(path)
+        splat = load_splat(newest) if newest.name == SPLAT else _from_checkpoint(path, newest, scene)
+        return ViewedSplat(_on_device(splat), sources, scene)
     if path.suffix.lower() not in SUFFIXES or (path.suffix.lower() == ".ply" and not _has_gaussians(path)):
         return None
-    return ViewedSplat(_on_device(load_splat(path)), path)
+    return ViewedSplat(_on_device(load_splat(path)), (path,))
+
+
+def _from_checkpoint(run: Path, path: Path, scene: Scene | None) -> Splat:
+    """What a fit had found when it wrote its checkpoint."""
+    # Not by the fit's own reader: that brings Lightning, whose import takes longer than all the rest.
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        values = {field.name: state[f"params.{field.name}"].clone() for field in fields(Gaussians)}
+        red, green, blue = state["background"].tolist()
+        antialiased = bool(read_config(run).get("model", {}).get("antialiased", False))
+        to_source = np.eye(4) if scene is None else scene.scene_to_source
+        return Splat(Gaussians(**values), (red, green, blue), antialiased, to_source)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or ["it is empty"])[0]
+        raise SceneError(path, f"cannot be read as a checkpoint ({reason})", "Fit again") from error
 
 
 def _on_device(splat: Splat) -> Splat:

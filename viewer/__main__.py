@@ -100,12 +100,12 @@ def _show(arguments: argparse.Namespace, size: tuple[int, int]) -> int:
     elif arguments.html:
         from viewer.page import write_html
 
-        write_html(contents, arguments.html, start)
+        write_html(contents, arguments.html, start, arguments.frame)
         print(arguments.html)
     elif arguments.web:
         from viewer.page import serve
 
-        serve(contents, arguments.host, arguments.port, start)
+        serve(contents, arguments.host, arguments.port, start, arguments.frame)
     else:
         from viewer.window import show
 

@@ -24,13 +24,15 @@ class ShownSplat(Protocol):
     Attributes:
         background: colour behind it, 0..1.
         antialiased: whether it wants the anti-aliased mode (for those who draw ``parameters`` themselves).
-        source: the file, which is read again when it changes.
+        sources: files, of which a new version is another splat; they need not all be there.
+        scene_to_source: [4, 4] similarity from the world it is shown in to that of its photos' files.
         scene: the photos it was fitted to, in its world, or None.
     """
 
     background: tuple[float, float, float]
     antialiased: bool
-    source: Path
+    sources: tuple[Path, ...]
+    scene_to_source: np.ndarray
     scene: Scene | None
 
     def render(self, camera: Cameras, width: int, height: int) -> View:

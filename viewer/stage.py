@@ -18,13 +18,14 @@ from datasets.types import Cameras
 from viewer.drawing import draw_with_depth
 from viewer.layers import SplatLayer
 from viewer.reading import Contents
-from viewer.viewpoint import Viewpoint, from_above
+from viewer.viewpoint import Viewpoint, along, from_above
 from viewer.views import bird_view, first_view, photo_camera, photo_viewpoint
 
 PATIENCE = 0.08  # seconds a picture may take while one moves, before it is drawn smaller
 REST = 0.25  # seconds without movement after which it is drawn in full
 COARSEST = 4
 NEAR_PIXELS = 4  # a pick takes the nearest thing within so many pixels
+FRAMES_BETWEEN = 30  # of a path, from one kept view to the next
 STEP = 0.05  # of the distance to the target that a key flies
 FLIGHT = {"w": (0, 0, 1), "s": (0, 0, -1), "a": (-1, 0, 0), "d": (1, 0, 0), "q": (0, 1, 0), "e": (0, -1, 0)}
 
@@ -50,8 +51,9 @@ class Stage:
         self.view = self._start = start or first_view(contents)
         self.photo: int | None = None
         self.blend = 0.0
+        self.compare = "blend"  # or "difference", of what is seen and the photo
         self.picks: list[np.ndarray] = []
-        self.path: list[tuple[Cameras, Viewpoint]] = []
+        self.path: list[Viewpoint] = []
         self.coarse = 1
         self.stale = True
         self._clock, self._moved_at, self._took = clock, -math.inf, 0.0
@@ -77,8 +79,8 @@ class Stage:
         camera = self.camera(*size)
         smoothing = 2 if self.coarse == 1 and not self.moving else 1
         image, depth = draw_with_depth(self.contents.layers, camera, self.frame, smoothing=smoothing)
-        if self.photo is not None and self.blend > 0:
-            image = self._blended(image)
+        if self.photo is not None and (self.blend > 0 or self.compare == "difference"):
+            image = self._compared(image)
         self._depth, self.stale = (camera, depth), False
         self._took = self._clock() - began
         if size != (width, height):
@@ -171,25 +173,28 @@ class Stage:
             return f"at {', '.join(f'{x:.4g}' for x in self.picks[0])}" if self.picks else ""
         return f"{np.linalg.norm(self.picks[1] - self.picks[0]):.4g} between the two picks"
 
-    def keep_view(self, width: int, height: int) -> int:
+    def keep_view(self) -> int:
         """Add where one looks from to the path; returns how many it has."""
-        self.path.append((self.camera(width, height), self.view))
+        self.path.append(self.view)
         return len(self.path)
 
-    def save_path(self, path: Path) -> None:
-        """Write the kept views as cameras that `recon3d render --path FILE.json` follows.
+    def save_path(self, path: Path, width: int, height: int) -> None:
+        """Write cameras of width x height along the kept views, as `recon3d render --path FILE.json` takes them.
 
         Raises:
             InputError: where none was kept.
         """
         if not self.path:
             raise InputError("no view was kept yet: keep some first")
-        width, height = self.path[0][0].size
+        to_source = self.contents.scene_to_source
+        unit = np.cbrt(np.linalg.det(to_source[:3, :3]))
         frames: list[dict[str, Any]] = []
-        for camera, _ in self.path:
-            k = camera.intrinsics[0].tolist()
+        for camera in (view.camera(width, height) for view in along(self.path, FRAMES_BETWEEN)):
+            k, pose = camera.intrinsics[0].tolist(), camera.world_to_camera[0].double().numpy()
+            pose[:3] *= unit
             focal = {"fx": k[0][0], "fy": k[1][1], "cx": k[0][2], "cy": k[1][2]}
-            frames.append({"width": width, "height": height, **focal, "w2c": camera.world_to_camera[0].tolist()})
+            w2c = (pose @ np.linalg.inv(to_source)).tolist()
+            frames.append({"width": width, "height": height, **focal, "w2c": w2c})
         with replacing(path) as temporary:
             temporary.write_text(json.dumps({"frames": frames}, indent=1), encoding="utf-8")
 
@@ -208,8 +213,8 @@ class Stage:
             self.coarse *= 2
         self._moved_at, self.stale = self._clock(), True
 
-    def _blended(self, image: np.ndarray) -> np.ndarray:
-        """The photo over the picture, where the photo lies."""
+    def _compared(self, image: np.ndarray) -> np.ndarray:
+        """The photo over the picture where the photo lies, or their absolute difference there."""
         layer = self.contents.cameras
         if layer is None or self.photo is None or not layer.files:
             return image
@@ -220,5 +225,8 @@ class Stage:
         left, top = (width - size[0]) // 2, (height - size[1]) // 2
         out, area = image.copy(), (slice(top, top + size[1]), slice(left, left + size[0]))
         small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-        out[area] = cv2.addWeighted(small, self.blend, image[area], 1 - self.blend, 0)
+        if self.compare == "difference":
+            out[area] = cv2.absdiff(small, image[area])
+        else:
+            out[area] = cv2.addWeighted(small, self.blend, image[area], 1 - self.blend, 0)
         return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,6 +147,21 @@ def from_above(extent: np.ndarray, up: np.ndarray, fov: float = FIELD_OF_VIEW) -
     """All of ``extent`` from straight above; the picture's top is +x, or what comes nearest to it."""
     north = np.array([1.0, 0, 0]) if abs(up[0]) < 0.9 else np.array([0, 1.0, 0])
     return framing(extent, -up, unit(north - (north @ up) * up), fov)
+
+
+def along(views: Sequence[Viewpoint], between: int) -> list[Viewpoint]:
+    """A smooth path through ``views``, ``between`` steps from one to the next (Catmull and Rom, 1974)."""
+    count = len(views)
+    path = []
+    for i in range(count - 1):
+        a, b, c, d = (views[min(max(j, 0), count - 1)] for j in range(i - 1, i + 3))
+        for t in np.arange(between) / between:
+            weights = 0.5 * np.array(
+                [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2]
+            )
+            eye, target = (weights @ [getattr(v, name) for v in (a, b, c, d)] for name in ("eye", "target"))
+            path.append(Viewpoint(eye, target, unit((1 - t) * b.up + t * c.up), (1 - t) * b.fov + t * c.fov))
+    return [*path, *views[-1:]]
 
 
 def unit(vector: np.ndarray) -> np.ndarray:

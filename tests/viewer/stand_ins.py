@@ -18,7 +18,8 @@ class WallSplat:
     colour: tuple[float, float, float] = (0.2, 0.6, 0.4)
     background: tuple[float, float, float] = (0.1, 0.1, 0.1)
     antialiased: bool = False
-    source: Path = field(default_factory=lambda: Path("wall.ply"))
+    sources: tuple[Path, ...] = (Path("wall.ply"),)
+    scene_to_source: np.ndarray = field(default_factory=lambda: np.eye(4))
     scene: Scene | None = None
 
     def render(self, camera: Cameras, width: int, height: int) -> View:

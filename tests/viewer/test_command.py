@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.errors import SceneError
 from datasets.geometry import project
 from datasets.types import Cameras
 from recon3d.gaussians import SH_C0, Gaussians
-from recon3d.splats import Splat, save_splat
+from recon3d.splats import Splat, load_splat, save_splat
 from recon3d.viewing import open_for_viewing
 from tests.recon3d.conftest import FittedRun, coloured_blobs, fitted_run
 from viewer.__main__ import main
@@ -111,6 +113,43 @@ def test_a_file_written_again_is_shown_again(tmp_path: Path) -> None:
     assert len(layer.splat.parameters()["means"]) == 30
     assert not layer.refresh()
     path.unlink()
+    assert not layer.refresh()
+
+
+def test_a_run_that_is_going_on_shows_its_checkpoint(fitted_run: FittedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    result, checkpoint = fitted_run.folder / "splat.safetensors", fitted_run.folder / "checkpoints" / "last.ckpt"
+    whole = load_splat(result)
+    result.unlink()
+    assert "has written no checkpoint yet" in refused(capsys, fitted_run.folder, "--shot", "a.png")
+
+    def write(count: int, when: int) -> None:
+        checkpoint.parent.mkdir(exist_ok=True)
+        parameters = {f"params.{name}": value for name, value in whole.gaussians[:count].parameters().items()}
+        torch.save({"state_dict": {**parameters, "background": torch.tensor([0.5, 0.25, 0])}}, checkpoint)
+        os.utime(checkpoint, (when, when))
+
+    write(50, 10)
+    layer, cameras = open_all([fitted_run.folder], installed_openers()).layers
+    assert isinstance(layer, SplatLayer)
+    assert cameras.visible
+    assert not layer.refresh()
+    assert layer.splat.background == (0.5, 0.25, 0)
+    extent = layer.extent()
+    write(100, 20)
+    assert layer.refresh()
+    assert len(layer.splat.parameters()["means"]) == 100
+    assert not np.array_equal(layer.extent(), extent)
+    checkpoint.write_bytes(b"half a checkpoint")
+    with pytest.raises(SceneError, match="cannot be read as a checkpoint"):
+        layer.refresh()
+    assert not layer.refresh()  # said once
+    assert len(layer.splat.parameters()["means"]) == 100
+    save_splat(result, whole)  # the fit ends
+    assert layer.refresh()
+    assert len(layer.splat.parameters()["means"]) == len(whole)
+    checkpoint.unlink()
+    assert layer.refresh()
+    result.unlink()  # a new fit begins
     assert not layer.refresh()
 
 

@@ -19,6 +19,7 @@ import torch
 
 from datasets.errors import InputError
 from recon3d.gaussians import Gaussians
+from recon3d.paths import from_json
 from recon3d.pictures import draw
 from recon3d.splats import Splat, save_splat
 from recon3d.viewing import ViewedSplat, open_for_viewing
@@ -31,6 +32,7 @@ from viewer.page.packing import first_chunk, frame_chunk
 from viewer.page.serve import make_server
 from viewer.reading import Contents, open_all
 from viewer.splats import installed_openers
+from viewer.stage import FRAMES_BETWEEN, Stage
 from viewer.viewpoint import Viewpoint
 
 __all__ = ["fitted_run"]
@@ -55,9 +57,9 @@ def with_harmonics(degree: int) -> Splat:
     return Splat(Gaussians(**parts, sh0=sh0, shN=higher), (0.2, 0.3, 0.4), antialiased=degree == 3)
 
 
-def opened(splat: Splat, path: Path = Path("splat.ply")) -> Contents:
+def opened(splat: Splat) -> Contents:
     """Contents with one splat."""
-    return Contents([SplatLayer("blobs", ViewedSplat(splat, path), lambda: None)])
+    return Contents([SplatLayer("blobs", ViewedSplat(splat, (Path("splat.ply"),)), lambda: None)])
 
 
 VIEW = Viewpoint(np.array([1.0, -1.0, -4.0]), np.zeros(3), np.array([0.0, -1, 0]), 40.0)
@@ -136,6 +138,29 @@ def test_through_a_photos_camera(tab: Any, fitted_run: FittedRun, tmp_path: Path
     assert tab.value("document.querySelector('#over').hidden") is True
 
 
+def test_a_kept_path_is_the_windows(tab: Any, scene_folder: Path, tmp_path: Path) -> None:
+    contents = open_all([scene_folder], [])
+    contents.scene_to_source = np.diag([2.0, 2, 2, 1])
+    contents.scene_to_source[:3, 3] = [5e6, 4e6, 100]
+    write_html(contents, tmp_path / "page.html", VIEW)
+    tab.visit((tmp_path / "page.html").as_uri(), *SIZE)
+    stage = Stage(contents, start=VIEW)
+    for key in "wteb":
+        tab.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key)
+        tab.call("Input.dispatchKeyEvent", type="keyDown", key="k", text="k")
+        stage.key(key)
+        stage.keep_view()
+    stage.save_path(tmp_path / "path.json", *SIZE)
+    expected = from_json(tmp_path / "path.json", contents.scene_to_source)
+    (tmp_path / "page.json").write_text(tab.value("view3d.then(v => JSON.stringify(pathOf(v)))"))
+    found = from_json(tmp_path / "page.json", contents.scene_to_source)
+    assert len(found) == 3 * FRAMES_BETWEEN + 1
+    assert found.size == SIZE
+    assert torch.allclose(found.world_to_camera, expected.world_to_camera, atol=2e-4)
+    assert torch.allclose(found.intrinsics, expected.intrinsics, rtol=1e-5)
+    assert tab.complaints == []
+
+
 def test_points_boxes_moments_and_measuring(tab: Any, tmp_path: Path) -> None:
     clouds = tmp_path / "clouds"
     clouds.mkdir()
@@ -148,19 +173,25 @@ def test_points_boxes_moments_and_measuring(tab: Any, tmp_path: Path) -> None:
     assert isinstance(contents.layers[1], BoxesLayer)
     contents.layers[0].size = 6.0  # type: ignore[attr-defined]
     start = Viewpoint(np.array([0.0, -0.01, 10]), np.zeros(3), np.array([0.0, 0, 1]), 50.0)
-    write_html(contents, tmp_path / "page.html", start)
+    write_html(contents, tmp_path / "page.html", start, frame=1)
     tab.visit((tmp_path / "page.html").as_uri(), 400, 400)
+    assert tab.value("document.querySelector('#frame-name').textContent") == "second"
+    last = tab.pixels()
+    tab.call("Input.dispatchKeyEvent", type="keyDown", key="]", text="]")
+    tab.value("view3d.then(v => new Promise(d => { const w = () => v.frame === 0 ? d(1) : setTimeout(w, 20); w(); }))")
     first = tab.pixels()
+    assert psnr(first, last) < 40
     blue = (np.abs(first.astype(int) - [0, 158, 224]).sum(axis=2) < 30).sum()
     slider = "document.querySelector('[name$=\"boxes/score\"]')"
     tab.value(f"{slider}.value = 0.5; {slider}.oninput()")
     fewer = (np.abs(tab.pixels().astype(int) - [0, 158, 224]).sum(axis=2) < 30).sum()
     assert 0.3 * blue < fewer < 0.7 * blue
+    tab.value(f"{slider}.value = 0; {slider}.oninput()")
 
     tab.value("document.querySelector('#frame').value = 1; document.querySelector('#frame').oninput()")
     tab.value("view3d.then(v => new Promise(d => { const w = () => v.frame === 1 ? d(1) : setTimeout(w, 20); w(); }))")
     assert tab.value("document.querySelector('#frame-name').textContent") == "second"
-    assert psnr(first, tab.pixels()) < 30
+    assert psnr(last, tab.pixels()) > 60
 
     focal = 200 / np.tan(np.radians(25))
     for x in (0, 2):

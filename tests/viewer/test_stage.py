@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from datasets.geometry import project
 from recon3d import paths
 from tests.viewer.stand_ins import WallSplat
 from viewer import stage as stages
-from viewer.drawing import draw
+from viewer.drawing import BACKGROUND, draw
 from viewer.layers import SplatLayer
 from viewer.reading import Contents, open_all
 from viewer.stage import Stage
@@ -116,6 +115,8 @@ def test_through_a_photo_and_blended(scene_folder: Path) -> None:
     picture = stage.picture(128, 128)
     assert (picture[20:108] == [0, 255, 0]).all()
     assert not (picture[:10] == [0, 255, 0]).all(axis=2).any()
+    stage.compare = "difference"
+    assert (stage.picture(128, 128)[64, 64] == np.abs(np.array([0, 255, 0]) - BACKGROUND)).all()
     stage.drag(0.1, 0, "orbit")
     assert stage.photo is None
     with pytest.raises(InputError, match="photos 0 to 2"):
@@ -123,18 +124,27 @@ def test_through_a_photo_and_blended(scene_folder: Path) -> None:
 
 
 def test_a_kept_path_is_one_that_render_follows(scene_folder: Path, tmp_path: Path) -> None:
-    stage = Stage(open_all([scene_folder], []))
+    contents = open_all([scene_folder], [])
+    contents.scene_to_source = np.diag([2.0, 2, 2, 1])
+    contents.scene_to_source[:3, 3] = [5e6, 4e6, 100]
+    stage = Stage(contents)
     with pytest.raises(InputError, match="no view was kept"):
-        stage.save_path(tmp_path / "path.json")
+        stage.save_path(tmp_path / "path.json", 320, 200)
+    kept = []
     for _ in range(3):
         stage.drag(0.1, 0.02, "orbit")
-        stage.keep_view(320, 200)
-    stage.save_path(tmp_path / "path.json")
-    cameras = paths.from_json(tmp_path / "path.json")
-    assert len(cameras) == 3
+        stage.keep_view()
+        kept.append(stage.camera(320, 200))
+    stage.save_path(tmp_path / "path.json", 320, 200)
+    cameras = paths.from_json(tmp_path / "path.json", contents.scene_to_source)
     assert cameras.size == (320, 200)
-    assert torch.allclose(cameras.world_to_camera[2], stage.camera(320, 200).world_to_camera[0], atol=1e-5)
-    assert len(json.loads((tmp_path / "path.json").read_text())["frames"]) == 3
+    assert len(cameras) == 2 * stages.FRAMES_BETWEEN + 1
+    for i, camera in enumerate(kept):
+        found = cameras[i * stages.FRAMES_BETWEEN]
+        assert torch.allclose(found.world_to_camera, camera.world_to_camera, atol=1e-5)
+        assert torch.allclose(found.intrinsics, camera.intrinsics)
+    steps = cameras.centres.diff(dim=0).norm(dim=1)
+    assert float(steps.max()) < 3 * float(steps.min())  # no jumps
 
 
 def test_moments_and_the_picture_of_a_shot(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class SplatLayer:
         self.show = "colour"
         self.splat, self._reopen = splat, reopen
         self._stamp = _stamp(splat)
+        self._extent: np.ndarray | None = None
 
     @property
     def frames(self) -> int:
@@ -44,7 +45,9 @@ class SplatLayer:
 
     def extent(self) -> np.ndarray | None:
         """Of the centres, without the outer tenth at each side: splats have strays and far layers."""
-        return extent(self.splat.parameters()["means"], trim=10.0)
+        if self._extent is None:
+            self._extent = extent(self.splat.parameters()["means"], trim=10.0)
+        return self._extent
 
     def image(self, camera: Cameras, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [H, W, 3] as ``show`` says, and z-depth [H, W], 0 where there is nothing."""
@@ -57,15 +60,19 @@ class SplatLayer:
         return np.rint(np.clip(seen.image, 0, 1) * 255).astype(np.uint8), depth
 
     def refresh(self) -> bool:
-        """Open the file again if it is another one than before; True where the picture changes."""
+        """Open the splat again if its files are others than before; True where the picture changes.
+
+        Raises InputError where it cannot be used any more; the one before stays, until the files change again.
+        """
         stamp = _stamp(self.splat)
-        if stamp is None or stamp == self._stamp:
+        if stamp == self._stamp or not any(stamp):
             return False
-        found = self._reopen()
         self._stamp = stamp
-        if found is not None:
-            self.splat = found
-        return found is not None
+        found = self._reopen()
+        if found is None:
+            return False
+        self.splat, self._extent = found, None
+        return True
 
 
 def normals_image(depth: np.ndarray, camera: Cameras, width: int, height: int) -> np.ndarray:
@@ -82,10 +89,14 @@ def normals_image(depth: np.ndarray, camera: Cameras, width: int, height: int) -
     return np.where(whole, shown, np.uint8(0))
 
 
-def _stamp(splat: ShownSplat) -> tuple[int, int] | None:
-    """What tells one version of the file from the next; None while it is being replaced."""
-    try:
-        status = splat.source.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_mtime_ns, status.st_size
+def _stamp(splat: ShownSplat) -> tuple[tuple[int, int] | None, ...]:
+    """What tells one version of the files from the next; None for each that is not there."""
+    stamps: list[tuple[int, int] | None] = []
+    for source in splat.sources:
+        try:
+            status = source.stat()
+        except FileNotFoundError:
+            stamps.append(None)
+        else:
+            stamps.append((status.st_mtime_ns, status.st_size))
+    return tuple(stamps)

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from datasets.errors import InputError
@@ -16,8 +17,8 @@ from datasets.files import replacing
 from viewer.drawing import BACKGROUND
 from viewer.page.packing import first_chunk, frame_chunk
 from viewer.reading import Contents
-from viewer.viewpoint import Viewpoint
-from viewer.views import first_view, photo_viewpoint
+from viewer.viewpoint import Viewpoint, from_above
+from viewer.views import bird_view, first_view, photo_viewpoint
 
 STATIC = Path(__file__).parent / "static"
 LARGEST = 400 << 20  # bytes of a page that browsers still open
@@ -28,22 +29,25 @@ _BODY = """<canvas id="view" tabindex="0"></canvas><canvas id="over" hidden></ca
 step="1"></label><output id="frame-name"></output></div>
 <div id="layers"></div>
 <div id="photos" hidden><label class="row"><span>photo</span><select id="photo"></select></label>
-<label class="row"><span>blend</span><input type="range" id="blend" min="0" max="1" value="0" step="any"></label></div>
+<label class="row"><span>blend</span><input type="range" id="blend" min="0" max="1" value="0" step="any"></label>
+<label class="row"><span>compare</span><select id="compare"><option>blend</option><option>difference</option></select>
+</label></div>
 <div class="buttons"><button id="shot">Screenshot</button><button id="keep">Keep view (K)</button>
 <button id="path" disabled>Save path</button></div>
 <output id="measure"></output>
-<small>Drag: orbit. Right button or Shift: move. Ctrl: look around. Wheel: nearer. W A S D Q E: fly. R: back to the
-start. Double-click two points: measure.</small></aside>
+<small>Drag: orbit. Right button or Shift: move. Ctrl: look around. Wheel: nearer. W A S D Q E: fly. R T B: start,
+top, bird. [ ]: frame. K: keep view. Double-click two points: measure.</small></aside>
 <div id="message" hidden></div>"""
 
 
-def write_html(contents: Contents, path: Path, start: Viewpoint | None = None) -> None:
+def write_html(contents: Contents, path: Path, start: Viewpoint | None = None, frame: int = 0) -> None:
     """Write one file that shows ``contents`` in any browser, without a server or a network.
 
     Args:
         contents: what to show; all moments of a sequence go into the file.
         path: ends in .html; a file already there is replaced at once or not at all.
         start: where one looks from at first; None chooses.
+        frame: moment that comes first.
 
     Raises:
         InputError: for another suffix, or more than browsers open.
@@ -51,16 +55,21 @@ def write_html(contents: Contents, path: Path, start: Viewpoint | None = None) -
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{path}: a page is written as .html")
     chunks = [first_chunk(contents.layers)]
-    for frame in tqdm(range(contents.frames), desc="page", unit="frame", disable=contents.frames == 1):
-        chunks.append(frame_chunk(contents.layers, frame))
+    for moment in tqdm(range(contents.frames), desc="page", unit="frame", disable=contents.frames == 1):
+        chunks.append(frame_chunk(contents.layers, moment))
         if sum(map(len, chunks)) * 4 // 3 > LARGEST:
             raise InputError(f"{path}: would be larger than {LARGEST >> 20} MiB. Give fewer files, or use --web")
     with replacing(path) as temporary:
-        temporary.write_text(document(contents, start, chunks=chunks), encoding="utf-8")
+        temporary.write_text(document(contents, start, frame, chunks=chunks), encoding="utf-8")
 
 
 def document(
-    contents: Contents, start: Viewpoint | None = None, *, chunks: list[bytes] | None = None, version: str = ""
+    contents: Contents,
+    start: Viewpoint | None = None,
+    frame: int = 0,
+    *,
+    chunks: list[bytes] | None = None,
+    version: str = "",
 ) -> str:
     """The page; with ``chunks`` inside, or where they are None to be fetched, from a scene of that ``version``."""
     title = " · ".join(layer.name for layer in contents.layers[:2]) or "view3d"
@@ -83,16 +92,23 @@ def document(
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{_BODY.format(title=escape(title))}\n"
-        f'<script type="application/json" id="scene">{_json(_scene(contents, start, version))}</script>\n'
+        f'<script type="application/json" id="scene">{_json(_scene(contents, start, frame, version))}</script>\n'
         f'<script type="text/plain" id="sorter">{_static("sorter.js")}</script>\n{parts}'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
 
 
-def _scene(contents: Contents, start: Viewpoint | None, version: str) -> dict[str, Any]:
+def _scene(contents: Contents, start: Viewpoint | None, frame: int, version: str) -> dict[str, Any]:
     return {
-        "start": (start or first_view(contents)).to_json(),
+        "views": {
+            "r": (start or first_view(contents)).to_json(),
+            "t": from_above(contents.extent(), contents.up).to_json(),
+            "b": bird_view(contents, 1.0).to_json(),
+        },
+        "frame": frame,
         "extent": contents.extent().tolist(),
+        "sourceToScene": np.linalg.inv(contents.scene_to_source).tolist(),
+        "unit": float(np.cbrt(np.linalg.det(contents.scene_to_source[:3, :3]))),
         "background": [value / 255 for value in BACKGROUND],
         "frames": [contents.frame_names[i] if i < len(contents.frame_names) else "" for i in range(contents.frames)],
         "photos": _photos(contents),

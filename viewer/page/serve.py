@@ -34,8 +34,8 @@ HEADERS = {
 class Page:
     """What the server gives: the document and its parts, made when they are asked for."""
 
-    def __init__(self, contents: Contents, start: Viewpoint | None) -> None:
-        self.contents, self.start = contents, start
+    def __init__(self, contents: Contents, start: Viewpoint | None, frame: int) -> None:
+        self.contents, self.start, self.frame = contents, start, frame
         self._lock = threading.Lock()
         self._version = 0
         self._chunk = lru_cache(maxsize=4)(self._make)
@@ -54,7 +54,7 @@ class Page:
 
     def document(self) -> str:
         """The page without its parts."""
-        return document(self.contents, self.start, version=self.version())
+        return document(self.contents, self.start, self.frame, version=self.version())
 
     def chunk(self, index: int) -> bytes | None:
         """Part ``index``, or None where there is none."""
@@ -68,7 +68,7 @@ class Page:
 
 
 def make_server(
-    contents: Contents, host: str = "127.0.0.1", port: int = 8080, start: Viewpoint | None = None
+    contents: Contents, host: str = "127.0.0.1", port: int = 8080, start: Viewpoint | None = None, frame: int = 0
 ) -> tuple[ThreadingHTTPServer, str]:
     """A server that is bound but does not serve yet, and the address to open.
 
@@ -84,7 +84,7 @@ def make_server(
     if not 0 <= port < 65536:
         raise InputError(f"--port is {port}: give 0 to 65535")
     prefix = "/" if loopback else f"/{secrets.token_urlsafe(24)}/"
-    page = Page(contents, start)
+    page = Page(contents, start, frame)
 
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "view3d", ""
@@ -137,9 +137,9 @@ def make_server(
     return server, f"http://{host}:{server.server_port}{prefix}"
 
 
-def serve(contents: Contents, host: str, port: int, start: Viewpoint | None = None) -> None:
+def serve(contents: Contents, host: str, port: int, start: Viewpoint | None = None, frame: int = 0) -> None:
     """Serve until Ctrl-C; prints the address."""
-    server, address = make_server(contents, host, port, start)
+    server, address = make_server(contents, host, port, start, frame)
     print(f"{address}    (Ctrl-C ends)", flush=True)
     with server:
         server.serve_forever()

@@ -35,11 +35,13 @@ class Contents:
         layers: in the order of the paths; their names differ.
         frame_names: of the longest sequence, "" for each where it has none.
         up: [3] which way is up.
+        scene_to_source: [4, 4] similarity from the world that is shown to that of the photos' files.
     """
 
     layers: list[Layer] = field(default_factory=list)
     frame_names: tuple[str, ...] = ("",)
     up: np.ndarray = field(default_factory=lambda: _Y_DOWN)
+    scene_to_source: np.ndarray = field(default_factory=lambda: np.eye(4))
 
     @property
     def frames(self) -> int:
@@ -96,8 +98,9 @@ def _open(
     splat = open_splat(path, openers)
     if splat is not None:
         layers: list[Layer] = [SplatLayer(_name(path), splat, partial(open_splat, path, openers))]
+        contents.scene_to_source = splat.scene_to_source
         if splat.scene is not None:
-            layers += _scene_layers(splat.scene, ups)
+            layers += _scene_layers(splat.scene, contents, ups)
             layers[-1].visible = isinstance(layers[-1], CamerasLayer)
         return layers
     if not path.exists() and str(path) != "builtin":
@@ -118,9 +121,9 @@ def _open(
             if any(found.frames) and len(found.frames) > len(contents.frame_names):
                 contents.frame_names = found.frames
             return [_boxes(path, found, score)]
-        return _scene_layers(open_scene(path.parent), ups)
+        return _scene_layers(open_scene(path.parent), contents, ups)
     if str(path) == "builtin":
-        return _scene_layers(open_scene(path), ups)
+        return _scene_layers(open_scene(path), contents, ups)
     hint = " No package that opens splats is installed." if not openers and suffix in (".spz", ".safetensors") else ""
     raise InputError(f"{path}: cannot be shown, its suffix is {suffix or 'missing'}. Give {ACCEPTED}.{hint}")
 
@@ -134,7 +137,7 @@ def _folder(
     by_suffix = {s: sorted(p for p in path.iterdir() if p.suffix.lower() == s) for s in (*SUFFIXES, ".txt")}
     found = {suffix: files for suffix, files in by_suffix.items() if files}
     try:
-        return _scene_layers(open_scene(path), ups)
+        return _scene_layers(open_scene(path), contents, ups)
     except SceneError as error:
         if not found or error.path != path:
             raise
@@ -170,10 +173,11 @@ def _boxes(path: Path, found: BoxFile, score: float) -> BoxesLayer:
     return BoxesLayer(f"{_name(path)} boxes", found.boxes, found.class_names, score)
 
 
-def _scene_layers(scene: Scene, ups: dict[str, np.ndarray]) -> list[Layer]:
+def _scene_layers(scene: Scene, contents: Contents, ups: dict[str, np.ndarray]) -> list[Layer]:
     """Cameras with their photos, and the sparse points where the source has some."""
     up = up_of(scene)
     ups["cameras"] = up
+    contents.scene_to_source = scene.scene_to_source
     cameras = CamerasLayer(f"{scene.name} cameras", scene.cameras, scene.photos, frustum_length(scene), scene.test)
     if scene.points is None or len(scene.points) == 0:
         return [cameras]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import open3d.visualization.gui as gui
@@ -24,20 +26,23 @@ def layer_controls(stage: Stage, layer: Layer, em: float) -> gui.Widget:
     fold.add_child(tick)
     for setting in layer.settings:
         if isinstance(setting, Choice):
-            fold.add_child(row(setting.name, _combobox(setting, getattr(layer, setting.name), set_value), em))
+            name, options = setting.name, setting.options
+            box = make_combobox(options, getattr(layer, name), partial(set_value, name))
+            fold.add_child(row(name, box, em))
         else:
             name = setting.name
-            slider = make_slider(setting.low, setting.high, getattr(layer, name), lambda x, n=name: set_value(n, x))
+            slider = make_slider(setting.low, setting.high, getattr(layer, name), partial(set_value, name))
             fold.add_child(row(name, slider, em))
     return fold
 
 
-def _combobox(setting: Choice, current: str, set_value: Any) -> gui.Combobox:
+def make_combobox(options: Sequence[str], current: str, changed: Callable[[str], None]) -> gui.Combobox:
+    """A choice that calls ``changed`` with the option."""
     box = gui.Combobox()
-    for option in setting.options:
+    for option in options:
         box.add_item(option)
     box.selected_text = current
-    box.set_on_selection_changed(lambda text, _: set_value(setting.name, text))
+    box.set_on_selection_changed(lambda text, _: changed(text))
     return box
 
 

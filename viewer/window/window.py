@@ -20,7 +20,7 @@ from viewer.reading import Contents
 from viewer.shots import save_picture
 from viewer.stage import Stage
 from viewer.viewpoint import Viewpoint
-from viewer.window.panel import layer_controls, make_slider, row
+from viewer.window.panel import layer_controls, make_combobox, make_slider, row
 
 PANEL = 17  # widths of a letter
 LOOK_AGAIN = 2.0  # seconds between looks at whether a splat's file is new
@@ -87,6 +87,7 @@ class Window:
             box.set_on_selection_changed(lambda _, index: stage.look_through(index))
             panel.add_child(row("photo", box, em))
             panel.add_child(row("blend", make_slider(0.0, 1.0, 0.0, self._set_blend), em))
+            panel.add_child(row("compare", make_combobox(("blend", "difference"), "blend", self._set_compare), em))
         for text, action in (
             ("Screenshot", self._save_shot),
             ("Keep view", self._keep),
@@ -173,18 +174,21 @@ class Window:
     def _set_blend(self, share: float) -> None:
         self.stage.blend, self.stage.stale = share, True
 
+    def _set_compare(self, way: str) -> None:
+        self.stage.compare, self.stage.stale = way, True
+
     def _save_shot(self) -> None:
         path = _free(self.folder / "view.png")
         save_picture(path, self.stage.picture(*self.area()))
         self.say(path.name)
 
     def _keep(self) -> None:
-        self.say(f"{self.stage.keep_view(*self.area())} views kept")
+        self.say(f"{self.stage.keep_view()} views kept")
 
     def _save_path(self) -> None:
         path = _free(self.folder / "path.json")
         try:
-            self.stage.save_path(path)
+            self.stage.save_path(path, *self.area())
         except InputError as error:
             self.say(str(error))
         else:

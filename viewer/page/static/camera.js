@@ -80,6 +80,22 @@ class Camera {
   toJSON() { return { eye: this.eye, target: this.target, up: this.up, fov: this.fov }; }
 }
 
+// A smooth path through cameras, so many steps from one to the next (Catmull and Rom, 1974).
+function along(cameras, between) {
+  const path = [], last = cameras.length - 1;
+  for (let i = 0; i < last; i++) {
+    const [a, b, c, d] = [i - 1, i, i + 1, i + 2].map((j) => cameras[clamp(j, 0, last)]);
+    for (let step = 0; step < between; step++) {
+      const t = step / between, t2 = t * t, t3 = t2 * t;
+      const weights = [-t + 2 * t2 - t3, 2 - 5 * t2 + 3 * t3, t + 4 * t2 - 3 * t3, t3 - t2];
+      const mixed = (name) => [a, b, c, d].reduce((sum, one, k) => add(sum, one[name], weights[k] / 2), [0, 0, 0]);
+      const up = add([0, 0, 0].map((_, k) => (1 - t) * b.up[k]), c.up, t);
+      path.push(new Camera({ eye: mixed("eye"), target: mixed("target"), up, fov: (1 - t) * b.fov + t * c.fov }));
+    }
+  }
+  return [...path, ...cameras.slice(last)];
+}
+
 // Column-major clip matrix of a pinhole: OpenGL's clip space has y up and z forward into -1..1.
 function clipMatrix(k, width, height, near, far) {
   const a = (far + near) / (far - near), b = (-2 * far * near) / (far - near);

@@ -1,6 +1,7 @@
 // The viewer: what is open, what is drawn when, and what mouse, keys and panel do.
 "use strict";
 
+const FRAMES_BETWEEN = 30; // of a path, from one kept view to the next
 const MOVING = 80; // milliseconds a picture may take while one moves, before it is drawn smaller
 const $ = (selector) => document.querySelector(selector);
 
@@ -11,7 +12,7 @@ class Viewer {
     this.gl = canvas.getContext("webgl2", { antialias: false, alpha: false, preserveDrawingBuffer: true });
     if (!this.gl) throw new Error("this browser has no WebGL 2, which the page draws with");
     this.shapes = new Shapes(this.gl);
-    this.camera = new Camera(scene.start);
+    this.camera = new Camera(scene.views.r);
     this.frame = 0;
     this.coarse = 1; // how many times smaller the picture is while one moves
     this.took = 0;
@@ -32,7 +33,8 @@ class Viewer {
       }
       this.layers.push(layer);
     }
-    await this.show(0);
+    await this.show(0); // which brings what stands still
+    if (this.scene.frame) await this.show(this.scene.frame);
     this.resize();
   }
 
@@ -187,7 +189,8 @@ function buildPanel(viewer) {
     const slider = $("#frame");
     slider.max = scene.frames.length - 1;
     $("#sequence").hidden = false;
-    let wanted = 0, loading = false;
+    let wanted = viewer.frame, loading = false;
+    slider.value = wanted;
     const follow = async () => {
       if (loading) return;
       loading = true;
@@ -195,7 +198,7 @@ function buildPanel(viewer) {
       loading = false;
     };
     slider.oninput = () => { wanted = Number(slider.value); $("#frame-name").textContent = scene.frames[wanted] || wanted; follow(); };
-    $("#frame-name").textContent = scene.frames[0] || "0";
+    $("#frame-name").textContent = scene.frames[wanted] || wanted;
   }
   if (scene.photos.length) {
     $("#photos").hidden = false;
@@ -205,16 +208,18 @@ function buildPanel(viewer) {
     const over = $("#over"), context = over.getContext("2d");
     const blend = () => {
       const photo = viewer.camera.photo;
-      over.hidden = !photo || !photo.bitmap || Number($("#blend").value) === 0;
+      const difference = $("#compare").value === "difference";
+      over.hidden = !photo || !photo.bitmap || (!difference && Number($("#blend").value) === 0);
       if (over.hidden) return;
       Object.assign(over, { width: over.clientWidth, height: over.clientHeight });
       const scale = Math.min(over.width / photo.width, over.height / photo.height);
       const w = photo.width * scale, h = photo.height * scale;
-      over.style.opacity = $("#blend").value;
+      over.style.opacity = difference ? 1 : $("#blend").value;
+      over.style.mixBlendMode = difference ? "difference" : "normal";
       context.drawImage(photo.bitmap, (over.width - w) / 2, (over.height - h) / 2, w, h);
     };
     select.onchange = () => { if (select.value !== "") viewer.lookThrough(Number(select.value)); };
-    $("#blend").oninput = blend;
+    $("#blend").oninput = $("#compare").onchange = blend;
     viewer.onmoved = () => { if (!viewer.camera.photo) select.value = ""; blend(); };
   }
 }
@@ -264,29 +269,36 @@ function listen(viewer) {
     if (["INPUT", "SELECT"].includes(event.target.tagName) || event.ctrlKey || event.metaKey) return;
     const key = event.key.toLowerCase(), step = steps[key];
     if (step) { viewer.camera.move(...step.map((x) => 0.05 * x)); viewer.moved(); }
-    if (key === "r") { viewer.camera = new Camera(viewer.scene.start); viewer.moved(); }
-    if (key === "k") keepStep(viewer);
+    if (viewer.scene.views[key]) { viewer.camera = new Camera(viewer.scene.views[key]); viewer.moved(); }
+    if (key === "k") keepView(viewer);
+    const count = viewer.scene.frames.length, later = { "]": 1, "[": count - 1 }[key];
+    if (later && count > 1) { $("#frame").value = (Number($("#frame").value) + later) % count; $("#frame").oninput(); }
   };
   $("#shot").onclick = () => { viewer.draw(); viewer.canvas.toBlob((blob) => save(blob, "view.png")); };
-  $("#keep").onclick = () => keepStep(viewer);
+  $("#keep").onclick = () => keepView(viewer);
   $("#path").onclick = () => save(new Blob([JSON.stringify(pathOf(viewer), null, 1)], { type: "application/json" }), "path.json");
   $("#fold").onclick = () => document.body.classList.toggle("folded");
   new ResizeObserver(() => viewer.resize()).observe(canvas);
 }
 
-function keepStep(viewer) {
-  const { clientWidth: width, clientHeight: height } = viewer.canvas;
-  const k = viewer.camera.pinhole(width, height);
-  const w2c = [...k.rows.map((row, i) => [...row, k.shift[i]]), [0, 0, 0, 1]];
-  viewer.path.push({ width, height, fx: k.fx, fy: k.fy, cx: k.cx, cy: k.cy, w2c });
+function keepView(viewer) {
+  viewer.path.push(new Camera(viewer.camera));
   $("#path").disabled = false;
   $("#path").textContent = `Save path (${viewer.path.length})`;
 }
 
-// As `recon3d render --path FILE.json` takes it; frames have the size of the first.
+// As `recon3d render --path FILE.json` takes it: in the world of the photos' files.
 function pathOf(viewer) {
-  const { width, height } = viewer.path[0];
-  return { frames: viewer.path.map((one) => ({ ...one, width, height })) };
+  const { clientWidth: width, clientHeight: height } = viewer.canvas;
+  const { sourceToScene, unit } = viewer.scene;
+  const frames = along(viewer.path, FRAMES_BETWEEN).map((camera) => {
+    const k = camera.pinhole(width, height);
+    const moved = (row, shift) => sourceToScene[0].map((_, j) =>
+      [0, 1, 2].reduce((sum, i) => sum + row[i] * sourceToScene[i][j], shift * sourceToScene[3][j]));
+    const w2c = k.rows.map((row, i) => moved(row, k.shift[i]).map((x) => x * unit));
+    return { width, height, fx: k.fx, fy: k.fy, cx: k.cx, cy: k.cy, w2c: [...w2c, [0, 0, 0, 1]] };
+  });
+  return { frames };
 }
 
 function save(blob, name) {
