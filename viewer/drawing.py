@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.types import Cameras
 from viewer.layers import Layer, SplatLayer
-from viewer.primitives import unhindered
+from viewer.primitives import Dots, thinned, unhindered
 from viewer.raster import paint
 
 BACKGROUND = (24, 26, 30)
@@ -38,17 +38,23 @@ def draw_with_depth(
     frame: int = 0,
     background: tuple[int, int, int] = BACKGROUND,
     smoothing: int = SMOOTHING,
+    most_dots: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`draw`, and the z-depth [H, W] of the nearest thing in each pixel, infinite where there is none."""
-    image, depth = draw_splats(layers, camera, background)
+    """As :func:`draw`, and the z-depth [H, W] of the nearest thing in each pixel, infinite where there is none.
+
+    ``most_dots`` of a cloud are drawn, evenly chosen; None draws all.
+    """
     eye = camera.centres[0].double().numpy()
     primitives = [p for layer in layers if layer.visible for p in unhindered(layer.primitives(frame), eye)]
+    image, depth = draw_splats(layers, camera, background)
     if not primitives:
         return image, depth
-    image = np.repeat(np.repeat(image, smoothing, axis=0), smoothing, axis=1)
-    depth = np.repeat(np.repeat(depth, smoothing, axis=0), smoothing, axis=1)
+    if smoothing > 1:
+        image, depth = (np.repeat(np.repeat(one, smoothing, axis=0), smoothing, axis=1) for one in (image, depth))
     large = camera.resized(smoothing)
     for primitive in primitives:
+        if isinstance(primitive, Dots) and most_dots is not None:
+            primitive = thinned(primitive, most_dots)
         paint(primitive, large, image, depth, smoothing)
     if smoothing == 1:
         return image, depth
@@ -62,14 +68,16 @@ def draw_splats(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The visible splats alone: uint8 [H, W, 3], and float32 z-depth [H, W], infinite where there is nothing."""
     width, height = camera.size
-    image = np.full((height, width, 3), background, np.uint8)
-    depth = np.full((height, width), np.inf, np.float32)
-    first = True
+    seen: tuple[np.ndarray, np.ndarray] | None = None
     for layer in layers:
         if isinstance(layer, SplatLayer) and layer.visible:
             colour, reach = layer.image(camera, width, height)
-            reach = np.where(reach > 0, reach, np.inf).astype(np.float32)
-            nearer = np.ones_like(reach, dtype=bool) if first else reach < depth
-            image[nearer], depth[nearer] = colour[nearer], reach[nearer]
-            first = False
-    return image, depth
+            reach = np.where(reach > 0, reach, np.float32(np.inf))
+            if seen is None:
+                seen = colour, reach
+            else:
+                nearer = reach < seen[1]
+                seen = np.where(nearer[..., None], colour, seen[0]), np.minimum(reach, seen[1])
+    if seen is None:
+        return np.full((height, width, 3), background, np.uint8), np.full((height, width), np.inf, np.float32)
+    return seen

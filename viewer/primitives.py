@@ -71,6 +71,15 @@ def unhindered(primitives: list[Primitive], eye: np.ndarray) -> list[Primitive]:
     return [p for p in primitives if isinstance(p, Dots) or p.around is None or not p.around.hold(eye)]
 
 
+def thinned(dots: Dots, most: int) -> Dots:
+    """At most about ``most`` of the dots, evenly chosen, and wider as they are fewer."""
+    step = -(-len(dots.xyz) // max(most, 1))
+    if step <= 1:
+        return dots
+    size = dots.size * min(step**0.5, 2.0)
+    return Dots(dots.xyz[::step], dots.rgb[::step], size, None if dots.scores is None else dots.scores[::step])
+
+
 def extent(positions: np.ndarray, trim: float = 0.0) -> np.ndarray | None:
     """[2, 3] lowest and highest of positions [N, 3], without ``trim`` percent at either side; None of none."""
     finite = positions[np.isfinite(positions).all(axis=1)]

@@ -24,7 +24,8 @@ def paint(primitive: Primitive, camera: Cameras, image: np.ndarray, depth: np.nd
     k = camera.intrinsics[0].double().numpy()
     if isinstance(primitive, Dots):
         size = max(1, round(primitive.size * scale))
-        _dots(np.ascontiguousarray(primitive.xyz, np.float32), primitive.rgb, size, pose, k, image, depth)
+        projection = k @ pose[:3]
+        _dots(np.ascontiguousarray(primitive.xyz, np.float32), primitive.rgb, size, projection, image, depth)
     elif isinstance(primitive, Segments):
         size = max(1, round(primitive.width * scale))
         finite = np.isfinite(primitive.ends).all(axis=(1, 2))
@@ -38,10 +39,13 @@ def paint(primitive: Primitive, camera: Cameras, image: np.ndarray, depth: np.nd
 def _square(image, depth, u, v, z, size, r, g, b):
     """A square of ``size`` pixels about (u, v), where it is nearer than what is there."""
     height, width = depth.shape
-    left = math.floor(u - 0.5 * size + 0.5)
-    top = math.floor(v - 0.5 * size + 0.5)
-    for y in range(max(top, 0), min(top + size, height)):
-        for x in range(max(left, 0), min(left + size, width)):
+    left, top = u - 0.5 * size + 0.5, v - 0.5 * size + 0.5
+    if not (-size <= left < width and -size <= top < height):
+        return
+    x0, y0 = math.floor(left), math.floor(top)
+    z = np.float32(z)
+    for y in range(max(y0, 0), min(y0 + size, height)):
+        for x in range(max(x0, 0), min(x0 + size, width)):
             if z < depth[y, x]:
                 depth[y, x] = z
                 image[y, x, 0] = r
@@ -49,18 +53,21 @@ def _square(image, depth, u, v, z, size, r, g, b):
                 image[y, x, 2] = b
 
 
-@njit(cache=True, nogil=True)
-def _dots(xyz, rgb, size, pose, k, image, depth):
-    height, width = depth.shape
+@njit(cache=True, nogil=True, error_model="numpy")
+def _dots(xyz, rgb, size, projection, image, depth):
+    """``projection`` [3, 4] brings a point to (u z, v z, z)."""
+    a0, a1, a2, a3 = projection[0]
+    b0, b1, b2, b3 = projection[1]
+    c0, c1, c2, c3 = projection[2]
     for i in range(len(xyz)):
         x, y, z = xyz[i, 0], xyz[i, 1], xyz[i, 2]
-        w = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3]
+        w = c0 * x + c1 * y + c2 * z + c3
         if not w > NEAR:  # also what is NaN
             continue
-        u = (pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3]) / w * k[0, 0] + k[0, 2]
-        v = (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3]) / w * k[1, 1] + k[1, 2]
-        if -size <= u <= width + size and -size <= v <= height + size:
-            _square(image, depth, u, v, w, size, rgb[i, 0], rgb[i, 1], rgb[i, 2])
+        inverse = 1 / w
+        u = (a0 * x + a1 * y + a2 * z + a3) * inverse
+        v = (b0 * x + b1 * y + b2 * z + b3) * inverse
+        _square(image, depth, u, v, w, size, rgb[i, 0], rgb[i, 1], rgb[i, 2])
 
 
 @njit(cache=True, nogil=True)

@@ -24,6 +24,7 @@ from viewer.views import bird_view, first_view, photo_camera, photo_viewpoint
 PATIENCE = 0.08  # seconds a picture may take while one moves, before it is drawn smaller
 REST = 0.25  # seconds without movement after which it is drawn in full
 COARSEST = 4
+MOST_DOTS = 400_000  # of a cloud while one moves and that takes long: divided by how much smaller the picture is
 NEAR_PIXELS = 4  # a pick takes the nearest thing within so many pixels
 FRAMES_BETWEEN = 30  # of a path, from one kept view to the next
 STEP = 0.05  # of the distance to the target that a key flies
@@ -73,12 +74,13 @@ class Stage:
         return Cameras(own.world_to_camera, intrinsics, sized.sizes)
 
     def picture(self, width: int, height: int) -> np.ndarray:
-        """uint8 [height, width, 3]; smaller inside and enlarged while one moves and that takes long."""
+        """uint8 [height, width, 3]; with less detail while one moves and that takes long."""
         began = self._clock()
         size = (max(width // self.coarse, 1), max(height // self.coarse, 1))
         camera = self.camera(*size)
         smoothing = 2 if self.coarse == 1 and not self.moving else 1
-        image, depth = draw_with_depth(self.contents.layers, camera, self.frame, smoothing=smoothing)
+        most = None if self.coarse == 1 else MOST_DOTS // self.coarse
+        image, depth = draw_with_depth(self.contents.layers, camera, self.frame, smoothing=smoothing, most_dots=most)
         if self.photo is not None and (self.blend > 0 or self.compare == "difference"):
             image = self._compared(image)
         self._depth, self.stale = (camera, depth), False

@@ -11,10 +11,10 @@ from datasets.pointclouds.types import Boxes3D
 from datasets.scenes import open_scene
 from datasets.types import Cameras, Photo, View
 from tests.viewer.stand_ins import WallSplat
-from viewer.drawing import BACKGROUND, draw
+from viewer.drawing import BACKGROUND, draw, draw_with_depth
 from viewer.layers import BoxesLayer, CamerasLayer, Cloud, Layer, PointsLayer, SplatLayer
 from viewer.layers.splat import normals_image
-from viewer.primitives import Dots, Panel, Primitive, Segments, Surroundings
+from viewer.primitives import Dots, Panel, Primitive, Segments, Surroundings, thinned
 from viewer.raster import NEAR, paint
 
 RED, GREEN = np.array([[255, 0, 0]], np.uint8), np.array([[0, 255, 0]], np.uint8)
@@ -133,6 +133,20 @@ def test_a_splat_hides_what_is_behind_it(ahead: Cameras) -> None:
     hidden = draw([wall, layer], ahead)
     assert hidden[5, 5].tolist() == list(BACKGROUND)
     assert (hidden[:, 36:] != BACKGROUND).any()  # now the dot behind too
+
+
+def test_a_cloud_can_be_drawn_with_fewer_dots(ahead: Cameras) -> None:
+    random = np.random.default_rng(0)
+    layer = points(random.uniform([-1, -1, 3], [1, 1, 5], (4000, 3)).tolist(), score=np.ones(4000, np.float32))
+    (whole,) = layer.primitives(0)
+    assert isinstance(whole, Dots)
+    few = thinned(whole, 1000)
+    assert few.scores is not None
+    assert len(few.xyz) == len(few.rgb) == len(few.scores) == 1000
+    assert few.size == 2 * whole.size
+    assert thinned(whole, 4000) is whole
+    drawn = [np.isfinite(draw_with_depth([layer], ahead, most_dots=most)[1]).mean() for most in (None, 1000)]
+    assert drawn[1] == pytest.approx(drawn[0], rel=0.1)  # as much is covered
 
 
 def test_of_two_splats_the_nearer_is_seen(ahead: Cameras) -> None:

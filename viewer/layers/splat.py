@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from datasets.types import Cameras
@@ -57,7 +58,7 @@ class SplatLayer:
             return colours.depth_image(depth), depth
         if self.show == "normals":
             return normals_image(depth, camera, width, height), depth
-        return np.rint(np.clip(seen.image, 0, 1) * 255).astype(np.uint8), depth
+        return cv2.convertScaleAbs(np.clip(seen.image, 0, 1), alpha=255), depth  # several times as quick as numpy
 
     def refresh(self) -> bool:
         """Open the splat again if its files are others than before; True where the picture changes.
