@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from recon3d.priors.stereo.compiled import bilinear, kernel, total
 from recon3d.priors.stereo.level import Level, Neighbours
 from recon3d.priors.stereo.sweep import NEXT
 from recon3d.rasteriser import pool
-from recon3d.rasteriser.simd_memory import take_ticket
+from recon3d.rasteriser.simd import LANES, broadcast, fma, inlined, maximum, minimum
+from recon3d.rasteriser.simd_memory import element, load, store, take_ticket
 
 BAND = 8  # rows that one thread works on at a time
 NOISE = np.float32(4)  # variance in levels below which a patch says nothing
@@ -93,7 +94,7 @@ def patch_pattern(reach: int) -> np.ndarray:
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     chosen = (x + y) % 2 == 0
     pixels = np.stack([x, y, np.exp(-(x**2 + y**2) / (2 * reach**2))])[:, chosen]
-    return np.pad(pixels, ((0, 0), (0, -pixels.shape[1] % 16))).astype(np.float32)
+    return np.ascontiguousarray(np.pad(pixels, ((0, 0), (0, -pixels.shape[1] % LANES))), np.float32)
 
 
 def improve(
@@ -159,7 +160,7 @@ def _smooth_slope(values: np.ndarray, axis: int) -> np.ndarray:
     return np.where(before * after > 0, smaller, 0).astype(np.float32)
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
+@inlined
 def _chance(x, y, turn, seed):
     """Uniform in -1..1, a hash of its arguments."""
     # Sums and products of 32-bit numbers are 64 bits wide here: only the lower half is kept.
@@ -172,93 +173,85 @@ def _chance(x, y, turn, seed):
     return np.float32(h) * np.float32(2 / 4294967296) - np.float32(1)
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
-def _look(quads, start, width, height, pattern, x, y, weight, centred):
+@inlined
+def look(quads, start, width, height, pattern, x, y, weight, centred):
     """A patch of the photo: its weights, and those times the difference from its mean; returns mean and variance."""
-    here = np.float32(np.int32(quads[start + y * width + x] & np.uint32(255)))
-    first, across = np.int32(start), np.int32(width)
-    left, right, above, below = np.int32(-x), np.int32(width - 1 - x), np.int32(-y), np.int32(height - 1 - y)
-    origin = first + np.int32(y) * across + np.int32(x)
-    total = np.float32(0)
-    for i in range(len(weight)):
-        dx = min(max(np.int32(pattern[0, i]), left), right)
-        dy = min(max(np.int32(pattern[1, i]), above), below)
-        value = np.float32(np.int32(quads[np.uint32(origin + dy * across + dx)] & np.uint32(255)))
+    most_x, most_y = np.float32(width - 1), np.float32(height - 1)
+    here = np.float32(np.int32(element(quads, start + y * width + x) & np.uint32(255)))
+    size = len(weight)
+    weights, sums = broadcast(0.0), broadcast(0.0)
+    for i in range(0, size, LANES):
+        column = minimum(maximum(load(pattern, i) + np.float32(x), 0.0), most_x)
+        row = minimum(maximum(load(pattern, size + i) + np.float32(y), 0.0), most_y)
+        value = bilinear(quads, start, width, column, row)
         difference = (value - here) * (np.float32(1) / SIMILAR)
-        weight[i] = pattern[2, i] / (np.float32(1) + difference * difference)
-        centred[i] = value
-        total += weight[i]
-    mean = np.float32(0)
-    for i in range(len(weight)):
-        weight[i] /= total
-        mean += weight[i] * centred[i]
-    variance = np.float32(0)
-    for i in range(len(weight)):
-        difference = centred[i] - mean
-        centred[i] = weight[i] * difference
-        variance += centred[i] * difference
-    return mean, variance
+        part = load(pattern, 2 * size + i) / fma(difference, difference, 1.0)
+        store(weight, i, part)
+        store(centred, i, value)
+        weights = weights + part
+        sums = fma(part, value, sums)
+    inverse = np.float32(1) / total(weights)
+    mean = total(sums) * inverse
+    spread = broadcast(0.0)
+    for i in range(0, size, LANES):
+        part = load(weight, i) * inverse
+        difference = load(centred, i) - mean
+        store(weight, i, part)
+        store(centred, i, part * difference)
+        spread = fma(part * difference, difference, spread)
+    return mean, total(spread)
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
-def _compare(quads, counts, start, width, height, there, pattern, weight, centred, px, py, w, right, down):
+@inlined
+def compare(quads, counts, start, width, height, there, t, pattern, weight, centred, px, py, w, right, down):
     """Covariance, the target's mean and variance along a plane, and where its centre lies; u < 0 if not seen."""
-    z = there[6] * px + there[7] * py + there[8] + w * there[11]
-    unseen = np.float32(-1)
-    if z < np.float32(1e-6):
+    z = there[t, 6] * px + there[t, 7] * py + there[t, 8] + w * there[t, 11]
+    scale = np.float32(1) / max(z, np.float32(1e-6))
+    u = (there[t, 0] * px + there[t, 1] * py + there[t, 2] + w * there[t, 9]) * scale
+    v = (there[t, 3] * px + there[t, 4] * py + there[t, 5] + w * there[t, 10]) * scale
+    seen = z >= np.float32(1e-6) and u >= 0 and v >= 0 and u < width and v < height
+    if seen:
+        seen = element(counts, start + np.int64(v) * width + np.int64(u)) != 0
+    if not seen:
+        unseen = np.float32(-1)
         return unseen, unseen, unseen, unseen, unseen
-    scale = np.float32(1) / z
-    u = (there[0] * px + there[1] * py + there[2] + w * there[9]) * scale
-    v = (there[3] * px + there[4] * py + there[5] + w * there[10]) * scale
-    if not (u >= 0 and v >= 0 and u < width and v < height):
-        return unseen, unseen, unseen, unseen, unseen
-    if counts[start + np.int64(v) * width + np.int64(u)] == 0:
-        return unseen, unseen, unseen, unseen, unseen
-    zx, zy = there[6] + right * there[11], there[7] + down * there[11]
-    ux = (there[0] + right * there[9] - u * zx) * scale
-    uy = (there[1] + down * there[9] - u * zy) * scale
-    vx = (there[3] + right * there[10] - v * zx) * scale
-    vy = (there[4] + down * there[10] - v * zy) * scale
+    zx, zy = there[t, 6] + right * there[t, 11], there[t, 7] + down * there[t, 11]
+    ux = (there[t, 0] + right * there[t, 9] - u * zx) * scale
+    uy = (there[t, 1] + down * there[t, 9] - u * zy) * scale
+    vx = (there[t, 3] + right * there[t, 10] - v * zx) * scale
+    vy = (there[t, 4] + down * there[t, 10] - v * zy) * scale
     most_u, most_v = np.float32(width - 1), np.float32(height - 1)
     u0, v0 = u - np.float32(0.5), v - np.float32(0.5)
-    first, across = np.int32(start), np.int32(width)
-    sum1, sum2, cross = np.float32(0), np.float32(0), np.float32(0)
-    for i in range(len(weight)):
-        a = u0 + ux * pattern[0, i] + uy * pattern[1, i]
-        b = v0 + vx * pattern[0, i] + vy * pattern[1, i]
-        a = min(max(a, np.float32(0)), most_u)
-        b = min(max(b, np.float32(0)), most_v)
-        column, row = np.int32(a), np.int32(b)
-        a -= np.float32(column)
-        b -= np.float32(row)
-        quad = quads[np.uint32(first + row * across + column)]
-        upper = np.float32(np.int32(quad & np.uint32(255)))
-        upper += a * (np.float32(np.int32((quad >> np.uint32(8)) & np.uint32(255))) - upper)
-        lower = np.float32(np.int32((quad >> np.uint32(16)) & np.uint32(255)))
-        lower += a * (np.float32(np.int32(quad >> np.uint32(24))) - lower)
-        value = upper + b * (lower - upper)
-        part = weight[i] * value
-        sum1 += part
-        sum2 += part * value
-        cross += centred[i] * value
-    return cross, sum1, max(sum2 - sum1 * sum1, np.float32(0)), u, v
+    size = len(weight)
+    sum1, sum2, cross = broadcast(0.0), broadcast(0.0), broadcast(0.0)
+    for i in range(0, size, LANES):
+        dx, dy = load(pattern, i), load(pattern, size + i)
+        column = minimum(maximum(fma(dx, ux, fma(dy, uy, u0)), 0.0), most_u)
+        row = minimum(maximum(fma(dx, vx, fma(dy, vy, v0)), 0.0), most_v)
+        value = bilinear(quads, start, width, column, row)
+        part = load(weight, i) * value
+        sum1 = sum1 + part
+        sum2 = fma(part, value, sum2)
+        cross = fma(load(centred, i), value, cross)
+    mean = total(sum1)
+    return total(cross), mean, max(total(sum2) - mean * mean, np.float32(0)), u, v
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
-def _disagreement(known, start, width, back, px, py, u, v):
+@inlined
+def _disagreement(known, start, width, back, t, px, py, u, v):
     """Pixels by which a match misses its origin when it comes back by the target's depth, at most FARTHEST_ERROR."""
     w = known[start + np.int64(v) * width + np.int64(u)]
     if w <= 0:
         return FARTHEST_ERROR
-    z = back[6] * u + back[7] * v + back[8] + w * back[11]
+    z = back[t, 6] * u + back[t, 7] * v + back[t, 8] + w * back[t, 11]
     if z < np.float32(1e-6):
         return FARTHEST_ERROR
-    x = (back[0] * u + back[1] * v + back[2] + w * back[9]) / z - px
-    y = (back[3] * u + back[4] * v + back[5] + w * back[10]) / z - py
+    x = (back[t, 0] * u + back[t, 1] * v + back[t, 2] + w * back[t, 9]) / z - px
+    y = (back[t, 3] * u + back[t, 4] * v + back[t, 5] + w * back[t, 10]) / z - py
     return min(np.sqrt(x * x + y * y), FARTHEST_ERROR)
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
+@inlined
 def _propose(proposals, number, inverse_depth, slope_x, slope_y, from_x, from_y, x, y):
     """Continue a neighbour's plane to a pixel."""
     right, down = slope_x[from_y, from_x], slope_y[from_y, from_x]
@@ -266,7 +259,7 @@ def _propose(proposals, number, inverse_depth, slope_x, slope_y, from_x, from_y,
     proposals[number, 1], proposals[number, 2] = right, down
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@inlined
 def _cost(
     quads, counts, starts, sizes, targets, there, back, known, geometric, pattern, weight, centred, mean, variance,
     px, py, w, right, down, costs,
@@ -274,10 +267,10 @@ def _cost(
     """Cost of a plane over all targets, without the first guess's part."""
     seen = 0
     for t in range(len(targets)):
-        start = starts[targets[t]]
-        width, height = sizes[targets[t]]
-        cross, m, v, u, row = _compare(
-            quads, counts, start, width, height, there[t], pattern, weight, centred, px, py, w, right, down
+        other = targets[t]
+        start, width, height = starts[other], sizes[other, 0], sizes[other, 1]
+        cross, m, v, u, row = compare(
+            quads, counts, start, width, height, there, t, pattern, weight, centred, px, py, w, right, down
         )
         if u < 0:
             continue
@@ -285,7 +278,7 @@ def _cost(
         cost = (np.float32(1) - DIFFERENCE) * min(cost, np.float32(1))
         cost += DIFFERENCE * min(abs(m - mean) / FULL_DIFFERENCE, np.float32(1))
         if geometric > 0:
-            error = _disagreement(known, start, width, back[t], px, py, u, row)
+            error = _disagreement(known, start, width, back, t, px, py, u, row)
             cost += geometric * error / FARTHEST_ERROR
         k = seen
         while k > 0 and costs[k - 1] > cost:
@@ -303,7 +296,7 @@ def _cost(
     return total / weights
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel
 def _improve_bands(
     tickets, quads, counts, starts, sizes, view, targets, there, back, inverse_depth, slope_x, slope_y, best, guess,
     step, known, least, most, geometric, prior, pattern, common, turn, seed,
@@ -325,7 +318,7 @@ def _improve_bands(
             for x in range(first, width, stride):
                 if counts[starts[view] + y * width + x] == 0:
                     continue
-                mean, variance = _look(quads, starts[view], width, height, pattern, x, y, weight, centred)
+                mean, variance = look(quads, starts[view], width, height, pattern, x, y, weight, centred)
                 px, py = np.float32(x + 0.5), np.float32(y + 0.5)
                 w, right, down = inverse_depth[y, x], slope_x[y, x], slope_y[y, x]
                 unit = step[y, x]
@@ -388,7 +381,7 @@ def _improve_bands(
                 inverse_depth[y, x], slope_x[y, x], slope_y[y, x] = w, right, down
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel
 def _similarity_bands(
     tickets, quads, counts, starts, sizes, view, targets, there, inverse_depth, slope_x, slope_y, pattern, result
 ):
@@ -401,11 +394,11 @@ def _similarity_bands(
             return
         for y in range(band * BAND, min(height, (band + 1) * BAND)):
             for x in range(width):
-                _, variance = _look(quads, starts[view], width, height, pattern, x, y, weight, centred)
+                _, variance = look(quads, starts[view], width, height, pattern, x, y, weight, centred)
                 for t in range(len(targets)):
                     other = targets[t]
-                    cross, _, v, u, _ = _compare(
-                        quads, counts, starts[other], sizes[other, 0], sizes[other, 1], there[t], pattern, weight,
+                    cross, _, v, u, _ = compare(
+                        quads, counts, starts[other], sizes[other, 0], sizes[other, 1], there, t, pattern, weight,
                         centred, np.float32(x + 0.5), np.float32(y + 0.5), inverse_depth[y, x], slope_x[y, x],
                         slope_y[y, x],
                     )  # fmt: skip
