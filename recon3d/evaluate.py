@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from tqdm import tqdm
 
 from datasets.errors import SceneError
 from datasets.types import Scene
+from recon3d.calibration import Calibration
 from recon3d.fitting.run_folder import write_text
 from recon3d.metrics import avge, composite, psnr, ssim
 from recon3d.metrics.lpips import NO_WEIGHTS, Lpips, find_lpips
-from recon3d.pictures import colour_depth, colour_error, depth_range, draw, save_image, to_bytes
+from recon3d.pictures import colour_depth, colour_error, depth_range, draw, heat, save_image, to_bytes
 from recon3d.runs import METRICS, RENDERS, Device, open_scene_of, open_splat, torch_device
 from recon3d.splats import Splat
+from recon3d.uncertainty import predict, told_by_all
 
 Measures = dict[str, float | None]
 
@@ -31,6 +34,8 @@ CONVENTIONS = {
     "lpips_vgg": "version 0.1 with VGG16, fed with -1..1 as the network expects",
     "lpips_vgg_papers": "the same fed with 0..1, as many sparse-view papers do: compare their tables with this one",
     "avge": "geometric mean of 10^(-PSNR/10), sqrt(1-SSIM) and the papers' LPIPS, per image",
+    "predicted": "from what the train photos leave open of every place; AUSE is the area between the error left when "
+    "the pixels predicted worst, or those truly worst, are taken away, over the mean error",
     "masked": "PSNR over the mask's pixels; the others on composites that are white outside the mask",
 }
 
@@ -55,14 +60,24 @@ def evaluate_run(
     began = time.perf_counter()
     splat, scene = open_splat(run), open_scene_of(run, root)
     network = find_lpips(lpips)
-    images = evaluate(splat, scene, lpips=network, device=torch_device(device), pictures=run / RENDERS / "test")
+    calibration = Calibration()
+    images = evaluate(
+        splat,
+        scene,
+        lpips=network,
+        device=torch_device(device),
+        pictures=run / RENDERS / "test",
+        calibration=calibration,
+    )
     notes = {} if network is not None else {"lpips_vgg": NO_WEIGHTS}
+    uncertainty = calibration.summary()
     results = {
         "scene": scene.name,
         "gaussians": len(splat),
         "train": [scene.photos[i].path.name for i in scene.train],
         "mean": means(images),
         "images": images,
+        "uncertainty": uncertainty,
         "lpips_weights": None if network is None else network.source,
         "notes": notes,
         "conventions": CONVENTIONS,
@@ -72,6 +87,8 @@ def evaluate_run(
     print(table(images))
     for reason in notes.values():
         print(f"LPIPS was not measured: {reason}")
+    if uncertainty is not None:
+        print(f"predicted error: AUSE {uncertainty['ause']:.3f}, by chance {uncertainty['ause_of_chance']:.3f}")
     print(f"metrics: {run / METRICS}")
     if report:
         print(f"report: {write_report(run, root)}")
@@ -84,6 +101,7 @@ def evaluate(
     lpips: Lpips | None = None,
     device: torch.device | str = "cpu",
     pictures: Path | None = None,
+    calibration: Calibration | None = None,
 ) -> list[dict[str, Any]]:
     """Measures of every test view, in the scene's order: ``{"name": ..., "psnr": ..., "ssim": ..., ...}``.
 
@@ -95,6 +113,8 @@ def evaluate(
         lpips: the network, or None: its measures and AVGE are then None.
         device: where to render and measure.
         pictures: folder for NAME.png, NAME_photo.png, NAME_depth.png and NAME_error.png of each view, or None.
+        calibration: takes in the error that was predicted for each view beside the measured one; its picture is
+            NAME_predicted.png.
 
     Raises:
         SceneError: for a scene without test views, or a photo that cannot be used.
@@ -104,6 +124,8 @@ def evaluate(
             scene.name, "has no test views", "Fit with a split that holds some back, such as --data.split every_nth"
         )
     gaussians = splat.gaussians.to(device)
+    on_device = replace(splat, gaussians=gaussians)
+    told = None if calibration is None else told_by_all(on_device, scene.cameras[list(scene.train)])
     network = None if lpips is None else lpips.to(device)
     images, depths = [], {}
     for index, name in tqdm(list(zip(scene.test, names(scene), strict=True)), desc="test", unit="view"):
@@ -121,6 +143,11 @@ def evaluate(
             save_image(pictures / f"{name}_photo.png", to_bytes(view.image))
             save_image(pictures / f"{name}_error.png", colour_error(colour, view.image))
             depths[name] = render.depth
+        if calibration is not None and told is not None:
+            prediction = predict(on_device, scene.cameras[index], told, scene.background is not None)
+            calibration.add(prediction.error, prediction.colour, view.image, view.mask)
+            if pictures is not None:
+                save_image(pictures / f"{name}_predicted.png", heat(prediction.error))
     if pictures is not None:
         near, far = depth_range(depths.values())
         for name, depth in depths.items():

@@ -75,9 +75,13 @@ def colour_error(image: np.ndarray, target: np.ndarray) -> np.ndarray:
 
     Black is none, pale yellow :data:`ERROR_AT_FULL_COLOUR` or more.
     """
-    error = np.abs(image - target).mean(axis=-1) / ERROR_AT_FULL_COLOUR
-    coloured = cv2.applyColorMap(np.rint(np.clip(error, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    return np.ascontiguousarray(coloured[..., ::-1])
+    return heat(np.abs(image - target).mean(axis=-1))
+
+
+def heat(error: np.ndarray) -> np.ndarray:
+    """Mean absolute error [H, W], measured or predicted, in the colours of :func:`colour_error`."""
+    share = np.rint(np.clip(error / ERROR_AT_FULL_COLOUR, 0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(cv2.applyColorMap(share, cv2.COLORMAP_INFERNO)[..., ::-1])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ MOST_VIEWS, MOST_PHOTOS, MOST_PREVIEWS = 8, 24, 4
 
 @dataclass(frozen=True)
 class TestView:
-    """Pictures of one test view, uint8 RGB by kind: "render", "photo", "depth", "error"; and its measures."""
+    """One test view: its measures, and uint8 RGB pictures, "render", "photo", "depth", "error", "predicted" (error)."""
 
     name: str
     pictures: dict[str, np.ndarray]
@@ -111,6 +111,7 @@ def _metrics(run: Path) -> dict[str, Any] | None:
         not isinstance(images, list)
         or not all(isinstance(image, dict) and isinstance(image.get("name"), str) for image in images)
         or not all(isinstance(metrics.get(key, {}), dict) for key in ("mean", "notes", "conventions"))
+        or not _is_curve(metrics.get("uncertainty"))
     ):
         raise SceneError(run / METRICS, "does not hold metrics", "Make it again with `recon3d test`")
     return metrics
@@ -123,12 +124,28 @@ def _views(run: Path, metrics: dict[str, Any] | None) -> list[TestView]:
         name = Path(image["name"]).name  # never a path that leads elsewhere
         pictures = {
             kind: found
-            for kind, suffix in (("render", ""), ("photo", "_photo"), ("depth", "_depth"), ("error", "_error"))
+            for kind in ("render", "photo", "depth", "error", "predicted")
+            for suffix in ("" if kind == "render" else f"_{kind}",)
             if (found := read_image(run / RENDERS / "test" / f"{name}{suffix}.png")) is not None
         }
         if "render" in pictures and "photo" in pictures:
             views.append(TestView(image["name"], pictures, measures(image)))
     return views
+
+
+def _is_curve(summary: Any) -> bool:
+    """Whether metrics.json tells nothing about predicted errors, or a curve of them."""
+    if summary is None:
+        return True
+    if not isinstance(summary, dict):
+        return False
+    columns = [summary.get(name) for name in ("predicted", "measured")]
+    values = [summary.get("ause"), summary.get("ause_of_chance")]
+    for column in columns:
+        if not isinstance(column, list) or not column or len(column) != len(columns[0] or ()):
+            return False
+        values += column
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
 def measures(image: dict[str, Any]) -> dict[str, float | None]:

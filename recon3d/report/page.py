@@ -23,7 +23,12 @@ from recon3d.report.content import Content, TestView, measures
 
 HERE = Path(__file__).parent
 VIEW_SIDE, PHOTO_SIDE, THUMB_SIDE, PREVIEW_SIDE = 960, 480, 150, 960
-KINDS = {"photo": "Photo", "depth": "Depth (red is near)", "error": "Error (bright is wrong)"}
+KINDS = {
+    "photo": "Photo",
+    "depth": "Depth (red is near)",
+    "error": "Error (bright is wrong)",
+    "predicted": "Predicted error",
+}
 
 
 def page(content: Content) -> str:
@@ -39,6 +44,7 @@ def page(content: Content) -> str:
             _head(content),
             '<div class="pair">' + _video(content) + _photos(content) + "</div>",
             _views(content),
+            _uncertainty(content),
             _curves(content),
             _table(content),
             _previews(content),
@@ -207,6 +213,20 @@ def _curves(content: Content) -> str:
         f'<section data-shown="steps"><h2>The fit</h2><div class="bar" role="group" aria-label="axis">{buttons}</div>'
         f'<div class="charts">{charts}</div></section>'
     )
+
+
+def _uncertainty(content: Content) -> str:
+    summary = (content.metrics or {}).get("uncertainty")
+    if summary is None:
+        return ""
+    curve = chart("Measured error", {"predicted error": summary["predicted"]}, summary["measured"])
+    text = (
+        "The error is predicted from the photos used alone: a place that one of them shows, or none, is guessed. "
+        "Each point of the curve is a tenth of the test views' pixels, in the order of the prediction. Taking away "
+        f"the pixels predicted worst leaves an error that is {summary['ause']:.2f} (AUSE, of the mean error) from the best "
+        f"order; a prediction that says nothing has {summary['ause_of_chance']:.2f}."
+    )
+    return f'<section><h2>Where it is guessed</h2><p class="note">{text}</p><div class="charts">{curve}</div></section>'
 
 
 def _table(content: Content) -> str:

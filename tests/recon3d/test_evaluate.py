@@ -82,7 +82,7 @@ def test_masked_measures_where_a_view_has_a_mask(fitted_run: Any) -> None:
 def test_pictures_of_every_test_view(fitted_run: Any) -> None:
     evaluate_run(fitted_run.folder, report=False)
     folder = fitted_run.folder / "renders" / "test"
-    expected = {f"photo_{i}{kind}.png" for i in (1, 3) for kind in ("", "_photo", "_depth", "_error")}
+    expected = {f"photo_{i}{kind}.png" for i in (1, 3) for kind in ("", "_photo", "_depth", "_error", "_predicted")}
     assert {path.name for path in folder.iterdir()} == expected
     for name in expected:
         picture = read_image(folder / name)

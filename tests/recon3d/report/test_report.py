@@ -79,16 +79,17 @@ def test_a_full_report(tested_run: Any) -> None:
     assert "scene" in page.text
     assert len(page.all("video")) == 1
     assert len(page.all("img", class_="render")) == len(page.all("input", type="range")) == 2
-    for kind in ("photo", "depth", "error"):
+    for kind in ("photo", "depth", "error", "predicted"):
         assert len(page.all("img", class_=kind)) == 2
     for text in (
         *("photo_0.png", "photo_2.png", "photo_4.png", "step 000100", "sh_degree: 0"),
         *(f"{metrics['mean'][key]:.4f}" for key in ("ssim", "ssim_masked")),
         *(f"{image['psnr']:.2f}" for image in metrics["images"]),
+        *("Where it is guessed", f"{metrics['uncertainty']['ause']:.2f} (AUSE"),
         *("torch 2", "recon3d fit --config RUN/config.yaml", "25.0 s", "LPIPS VGG (papers)"),
     ):
         assert text in page.text, text
-    assert len(page.all("figure", class_="chart")) == 3
+    assert len(page.all("figure", class_="chart")) == 4
 
 
 def test_nothing_is_asked_for_from_elsewhere(tested_run: Any) -> None:
@@ -137,7 +138,7 @@ def test_hostile_names_and_configuration_stay_text(tested_run: Any) -> None:
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     metrics = json.loads((run / "metrics.json").read_text())
     name = "".join(c for c in HOSTILE if c != "/")  # a file name on disk has no slash
-    for kind in ("", "_photo", "_depth", "_error"):
+    for kind in ("", "_photo", "_depth", "_error", "_predicted"):
         (run / "renders" / "test" / f"photo_1{kind}.png").rename(run / "renders" / "test" / f"{name}{kind}.png")
     metrics["images"][0]["name"] = name
     metrics["images"][0][HOSTILE] = metrics["mean"][HOSTILE] = 0.5
@@ -167,6 +168,16 @@ def test_names_cannot_reach_other_files(tested_run: Any, tmp_path: Path) -> None
         ("metrics.json", "[]", "does not hold metrics"),
         ("metrics.json", '{"images": [{"psnr": 1}]}', "does not hold metrics"),
         ("metrics.json", '{"images": [], "mean": 3}', "does not hold metrics"),
+        (
+            "metrics.json",
+            '{"images": [], "uncertainty": {"predicted": [1], "measured": ["<b>"]}}',
+            "does not hold metrics",
+        ),
+        (
+            "metrics.json",
+            '{"images": [], "uncertainty": {"predicted": [1, 2], "measured": [1]}}',
+            "does not hold metrics",
+        ),
         ("history.json", "{}}", "not readable JSON"),
         ("history.json", '[{"step": "x"}]', "does not hold a history"),
         ("history.json", "3", "does not hold a history"),
@@ -205,7 +216,7 @@ def test_of_many_views_eight_are_shown(tested_run: Any) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["images"] = [{"name": f"v{i:02d}", "psnr": 20.0} for i in range(40)]
     for i in range(40):
-        for kind in ("", "_photo", "_depth", "_error"):
+        for kind in ("", "_photo", "_depth", "_error", "_predicted"):
             picture = run / "renders" / "test" / f"photo_1{kind}.png"
             (run / "renders" / "test" / f"v{i:02d}{kind}.png").hardlink_to(picture)
     (run / "metrics.json").write_text(json.dumps(metrics))
