@@ -222,9 +222,9 @@ def _uncertainty(content: Content) -> str:
     curve = chart("Measured error", {"predicted error": summary["predicted"]}, summary["measured"])
     text = (
         "The error is predicted from the photos used alone: a place that one of them shows, or none, is guessed. "
-        "Each point of the curve is a tenth of the test views' pixels, in the order of the prediction. Taking away "
-        f"the pixels predicted worst leaves an error that is {summary['ause']:.2f} (AUSE, of the mean error) from the best "
-        f"order; a prediction that says nothing has {summary['ause_of_chance']:.2f}."
+        "Each point of the curve is a tenth of the test views' pixels, in the order of the prediction. Its area to "
+        f"the best order (AUSE, of the mean error) is {summary['ause']:.2f}; that of a prediction that says nothing is "
+        f"{summary['ause_of_chance']:.2f}."
     )
     return f'<section><h2>Where it is guessed</h2><p class="note">{text}</p><div class="charts">{curve}</div></section>'
 
