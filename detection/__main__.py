@@ -11,6 +11,7 @@ COMMANDS = {
     "fit": Command("detection.training.command", "fit", "train a detector on clouds with boxes", own_parser=True),
     "test": Command("detection.evaluate", "evaluate_run", "score a trained detector on its test data"),
     "predict": Command("detection.predict", "predict", "find boxes in clouds", own_parser=True),
+    "export": Command("detection.exporting.command", "export", "write a trained detector as an ONNX file"),
     "check": Command("detection.check_command", "check_config", "say what is wrong with a data set"),
     "benchmark": Command("detection.benchmark", "benchmark", "fit and test over several seeds: mean and spread"),
     "demo": Command("detection.demo", "demo", "all of it on simulated streets, in a few minutes"),

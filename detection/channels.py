@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from datasets.errors import InputError
@@ -28,3 +28,8 @@ def select_channels(sample: PointCloudSample, features: Mapping[str, float] | No
     points = sample.points[:, columns]
     points[:, 3:] /= points.new_tensor(list(features.values()))
     return replace(sample, points=points, channels=("x", "y", "z", *features))
+
+
+def divisors(channels: Sequence[str], features: Mapping[str, float] | None) -> dict[str, float]:
+    """By what each channel that the network sees is divided, of those that files have; see :func:`select_channels`."""
+    return dict.fromkeys(channels, 1.0) if features is None else {"x": 1.0, "y": 1.0, "z": 1.0, **features}

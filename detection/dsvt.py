@@ -9,6 +9,7 @@ A voxel is in exactly one set, so queries, keys and values are computed once per
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detection.sparse import SparseTensor
+from detection.sparse.scatter import scatter_max
 
 
 @dataclass(frozen=True)
@@ -96,29 +98,42 @@ def partition(window: Tensor, rank: Tensor, limit: int) -> Sets:
 
 
 class PositionEmbedding(nn.Module):
-    """Learned embedding of a voxel's place within its window.
+    """Learned embedding of a voxel's place within its window: linear layer, normalisation, ReLU, linear layer.
 
-    It is computed once for every place that a window has, which is far fewer than there are voxels, and makes batch
-    normalisation independent of the data.
+    The first layer is normalised over all places of the window. For these mean and variance are known, as the axes of a
+    window are independent and symmetric, so that nothing depends on the data and no running statistics are needed.
     """
 
-    def __init__(self, channels: int, size: tuple[int, int, int]) -> None:
+    def __init__(self, channels: int, size: tuple[int, int, int], eps: float = 1e-5) -> None:
         super().__init__()
+        self.size, self.eps = size, eps
         axes = [torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in size]
-        self.size = size
-        self.register_buffer("table", torch.cartesian_prod(*axes).view(-1, 3), persistent=False)
-        self.layers = nn.Sequential(
-            nn.Linear(3, channels), nn.BatchNorm1d(channels), nn.ReLU(), nn.Linear(channels, channels)
-        )
+        self.register_buffer("places", torch.cartesian_prod(*axes).view(-1, 3), persistent=False)
+        spread = torch.stack([axis.var(correction=0) for axis in axes])
+        self.register_buffer("spread", spread, persistent=False)
+        self.first = nn.Parameter(nn.Linear(3, channels).weight.detach())
+        self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.last = nn.Linear(channels, channels)
 
-    def forward(self) -> Tensor:
-        """[places, channels], in the order of :meth:`numbers`."""
-        return self.layers(self.get_buffer("table"))
+    def forward(self, coordinates: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embeddings [R, channels] and the row of each voxel [N]; None where each voxel has its own row, in order.
 
-    def numbers(self, coordinates: Tensor) -> Tensor:
-        """[N] place numbers of x, y, z within the window [N, 3]."""
+        Whichever are fewer are computed: places of the window or voxels.
+
+        Args:
+            coordinates: [N, 3] int64 x, y, z within the window.
+        """
         x, y, z = coordinates.unbind(dim=1)
-        return (x * self.size[1] + y) * self.size[2] + z
+        numbers = (x * self.size[1] + y) * self.size[2] + z
+        places = self.get_buffer("places")
+        rows = None if len(numbers) < len(places) else numbers
+        hidden = F.relu(F.linear(places[numbers] if rows is None else places, self.weight(), self.shift))
+        return self.last(hidden), rows
+
+    def weight(self) -> Tensor:
+        """[channels, 3] of the first layer, normalised."""
+        deviation = (self.first.square() @ self.get_buffer("spread") + self.eps).sqrt()
+        return self.first * (self.scale / deviation)[:, None]
 
 
 class SetAttention(nn.Module):
@@ -135,17 +150,17 @@ class SetAttention(nn.Module):
         nn.init.zeros_(self.project.bias)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, features: Tensor, table: Tensor, numbers: Tensor, sets: Sets) -> Tensor:
+    def forward(self, features: Tensor, embedding: Tensor, rows: Tensor | None, sets: Sets) -> Tensor:
         """What each voxel gathers from its set.
 
         Args:
             features: [N, C].
-            table: [places, C] position embedding, and ``numbers`` [N] the place of each voxel.
+            embedding, rows: what :class:`PositionEmbedding` gives.
         """
         channels = features.shape[1]
-        # (features + position) W = features W + position W, of which the second has few different rows.
-        offset = F.linear(table, self.project.weight[: 2 * channels])
-        projected = self.project(features) + F.pad(offset, (0, channels))[numbers]
+        # (features + position) W = features W + position W, of which the second may have few different rows.
+        offset = F.pad(F.linear(embedding, self.project.weight[: 2 * channels]), (0, channels))
+        projected = self.project(features) + (offset if rows is None else offset[rows])
         count, limit = sets.voxels.shape
         gathered = projected[sets.voxels.flatten()].view(count, limit, 3, self.heads, channels // self.heads)
         query, key, value = gathered.permute(2, 0, 3, 1, 4)
@@ -165,7 +180,7 @@ class Layer(nn.Module):
 
     def forward(self, features: Tensor, coordinates: Tensor, sets: Sets) -> Tensor:
         """[N, C] from [N, C] and the voxels' x, y, z within their windows [N, 3]."""
-        gathered = self.attention(features, self.position(), self.position.numbers(coordinates), sets)
+        gathered = self.attention(features, *self.position(coordinates), sets)
         result = self.norm_attention(features + gathered)
         result = self.norm_feedforward(result + self.feedforward(result))
         return self.norm(features + result)
@@ -188,60 +203,69 @@ class Block(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Several voxels above each other become one: attention whose query is their maximum.
+    """The voxels of a larger cell become one: attention whose query is their maximum.
 
-    Keys know which of the voxels they are; voxels that are not there are masked.
+    Keys know where in the cell their voxel is; places without a voxel take no part.
 
     Args:
-        factor: voxels above each other that become one.
+        factor: voxels along z, y, x that become one.
     """
 
-    def __init__(self, channels: int, heads: int, factor: int) -> None:
+    def __init__(self, channels: int, heads: int, factor: tuple[int, int, int]) -> None:
         super().__init__()
-        self.factor = factor
-        self.position = nn.Parameter(torch.empty(factor, channels).normal_(std=0.02))
-        self.attention = nn.MultiheadAttention(channels, heads, batch_first=True)
+        self.factor, self.heads = factor, heads
+        self.position = nn.Parameter(torch.empty(math.prod(factor), channels).normal_(std=0.02))
+        self.query, self.keys = nn.Linear(channels, channels), nn.Linear(channels, 2 * channels)
+        self.output = nn.Linear(channels, channels)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, voxels: SparseTensor) -> SparseTensor:
-        """Features of the pooled voxels, in a grid that is ``factor`` times lower.
+        """Features of the pooled voxels, in a grid that is ``factor`` times as coarse.
 
         Raises:
-            ValueError: for a grid whose height is no multiple of the factor.
+            ValueError: for a grid whose size is no multiple of the factor.
         """
-        depth, height, width = voxels.spatial_shape
-        if depth % self.factor:
-            raise ValueError(f"a grid of {depth} voxels along z cannot be pooled by {self.factor}")
+        if any(size % factor for size, factor in zip(voxels.spatial_shape, self.factor, strict=True)):
+            raise ValueError(f"a grid of {voxels.spatial_shape} voxels along z, y, x cannot be pooled by {self.factor}")
+        depth, height, width = (size // n for size, n in zip(voxels.spatial_shape, self.factor, strict=True))
         batch, z, y, x = voxels.indices.long().unbind(dim=1)
-        depth //= self.factor
-        keys, parent = (((batch * depth + z // self.factor) * height + y) * width + x).unique(return_inverse=True)
-        place = parent * self.factor + z % self.factor
-        count, channels = len(keys), voxels.features.shape[1]
-        filled = torch.zeros(count * self.factor, dtype=torch.bool, device=place.device).index_fill(0, place, True)
-        filled = filled.view(count, self.factor)
-        children = voxels.features.new_zeros(count * self.factor, channels).index_copy(0, place, voxels.features)
-        children = children.view(count, self.factor, channels)
-        query = children.masked_fill(~filled[..., None], float("-inf")).amax(dim=1)
-        mixed = query[:, None]
-        if count:  # torch's module cannot tell the shape of nothing
-            keys_at = children + self.position
-            mixed, _ = self.attention(mixed, keys_at, children, key_padding_mask=~filled, need_weights=False)
+        along_z, along_y, along_x = self.factor
+        keys = ((batch * depth + z // along_z) * height + y // along_y) * width + x // along_x
+        place = (z % along_z * along_y + y % along_y) * along_x + x % along_x
+        keys, cell = keys.unique(return_inverse=True)
+        mixed = self._gathered(voxels.features, cell, place, len(keys))
         line, plane = keys // width, keys // (width * height)
         indices = torch.stack([plane // depth, plane % depth, line % height, keys % width], dim=1).int()
-        return SparseTensor(self.norm(query + mixed[:, 0]), indices, (depth, height, width), voxels.batch_size)
+        return SparseTensor(mixed, indices, (depth, height, width), voxels.batch_size)
+
+    def _gathered(self, features: Tensor, cell: Tensor, place: Tensor, cells: int) -> Tensor:
+        """[cells, C] of features [N, C] in cells [N], at places [N] within them."""
+        channels = features.shape[1]
+        greatest = scatter_max(features, cell, cells)
+        # (features + position) W = features W + position W, of which the second has few different rows.
+        key, value = self.keys(features).chunk(2, dim=1)
+        key = key + F.linear(self.position, self.keys.weight[:channels])[place]
+        weights = (self.query(greatest)[cell] * key).view(-1, self.heads, channels // self.heads).sum(dim=2)
+        weights = weights * (channels // self.heads) ** -0.5
+        weights = (weights - scatter_max(weights.detach(), cell, cells)[cell]).exp()
+        total = weights.new_zeros(cells, self.heads).index_add(0, cell, weights)
+        weights = (weights / total[cell]).repeat_interleave(channels // self.heads, dim=1)
+        mixed = value.new_zeros(cells, channels).index_add(0, cell, (weights * value).to(value.dtype))
+        return self.norm(greatest + self.output(mixed))
 
 
 class DSVT(nn.Module):
-    """The sparse voxel transformer: same voxels out as in, but for the pooling along z of the voxel variant.
+    """The sparse voxel transformer: same voxels out as in, but for the pooling of the voxel variant.
 
     Args:
         channels: features of a voxel, in and out.
         height: voxels of the grid along z: 1 for pillars.
         heads, feedforward: of each layer.
         blocks: blocks of each stage, e.g. (4,) for pillars, (1, 1, 1, 1) for voxels.
-        pooling: voxels along z that become one between the stages, e.g. (4, 4, 2) to make 32 levels one.
+        pooling: voxels that become one between the stages, along z, or along z, y, x: (4, 4, 2) makes 32 levels one.
         set_size: most voxels of a set.
-        window: voxels along x and y of the windows of every other block.
+        window: voxels along x and y of the windows of every other block of the first stage. Where a stage pools along
+            y and x its windows hold fewer voxels, and cover the same space.
         hybrid: how much larger the windows of the blocks between are; those are shifted by half of ``window``.
 
     Raises:
@@ -255,7 +279,7 @@ class DSVT(nn.Module):
         heads: int = 8,
         feedforward: int = 384,
         blocks: Sequence[int] = (4,),
-        pooling: Sequence[int] = (),
+        pooling: Sequence[int | tuple[int, int, int]] = (),
         set_size: int = 36,
         window: tuple[int, int] = (12, 12),
         hybrid: int = 2,
@@ -265,19 +289,24 @@ class DSVT(nn.Module):
             raise ValueError(f"{len(blocks)} stages need {len(blocks) - 1} pooling factors between them, got {pooling}")
         self.out_channels = channels
         self.height, self.set_size = height, set_size
-        larger = (hybrid * window[0], hybrid * window[1])
-        self.windows = (Windows(window, (0, 0)), Windows(larger, (window[0] // 2, window[1] // 2)))
         self.stages, self.pooling = nn.ModuleList(), nn.ModuleList()
+        self.windows: list[tuple[Windows, Windows]] = []
         number = 0
         for stage, count in enumerate(blocks):
-            sizes = [(*self.windows[(number + i) % 2].size, height) for i in range(count)]
+            if stage > 0:
+                factor = pooling[stage - 1]
+                along_z, along_y, along_x = (factor, 1, 1) if isinstance(factor, int) else factor
+                if height % along_z or window[0] % along_x or window[1] % along_y:
+                    raise ValueError(
+                        f"{height} voxels along z in windows of {window} along x, y cannot be pooled by {factor}"
+                    )
+                self.pooling.append(AttentionPooling(channels, heads, (along_z, along_y, along_x)))
+                height, window = height // along_z, (window[0] // along_x, window[1] // along_y)
+            larger = (hybrid * window[0], hybrid * window[1])
+            self.windows.append((Windows(window, (0, 0)), Windows(larger, (window[0] // 2, window[1] // 2))))
+            sizes = [(*self.windows[stage][(number + i) % 2].size, height) for i in range(count)]
             self.stages.append(nn.ModuleList(Block(channels, heads, feedforward, size) for size in sizes))
             number += count
-            if stage < len(pooling):
-                if height % pooling[stage]:
-                    raise ValueError(f"{height} voxels along z cannot be pooled by {pooling[stage]}")
-                self.pooling.append(AttentionPooling(channels, heads, pooling[stage]))
-                height //= pooling[stage]
 
     def forward(self, voxels: SparseTensor) -> SparseTensor:
         """Features [N, channels] of the voxels, or of fewer where stages pool.
@@ -296,7 +325,7 @@ class DSVT(nn.Module):
             for block in blocks.children():
                 which = number % 2
                 if which not in known:
-                    known[which] = self._rotated_sets(voxels, self.windows[which])
+                    known[which] = self._rotated_sets(voxels, self.windows[stage][which])
                 features = block(features, *known[which])
                 number += 1
             voxels = voxels.with_features(features)

@@ -175,10 +175,10 @@ class Paste:
 
     def _fitting(self, present: Tensor, wanted: list[int]) -> list[int]:
         boxes = self.objects.boxes.boxes[wanted]
-        blocked = meet_bev(boxes, present).any(dim=1) if wanted else torch.zeros(0, dtype=torch.bool)
-        meet = meet_bev(boxes, boxes)
+        meet = meet_bev(boxes, torch.cat([boxes, present]))
+        blocked, among = meet[:, len(wanted) :].any(dim=1).numpy(), meet[:, : len(wanted)].numpy()
         kept: list[int] = []
         for i in range(len(wanted)):
-            if not blocked[i] and not meet[i, kept].any():
+            if not blocked[i] and not among[i, kept].any():
                 kept.append(i)
         return [wanted[i] for i in kept]

@@ -78,15 +78,13 @@ class BEVNet(nn.Module):
         Raises:
             ValueError: for voxels that do not stack up to ``in_channels`` features.
         """
-        dense = voxels.dense()
-        batch, channels, depth, height, width = dense.shape
+        depth, channels = voxels.spatial_shape[0], voxels.features.shape[1]
         if channels * depth != self.in_channels:
             raise ValueError(
                 f"{depth} voxels of {channels} features above each other are {depth * channels}, "
                 f"but this network expects {self.in_channels}"
             )
-        features = dense.reshape(batch, channels * depth, height, width)
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = voxels.bev()
         scales: list[Tensor] = []
         for stage, up in zip(self.stages, self.ups, strict=True):
             features = stage(features)

@@ -49,8 +49,8 @@ class CenterHead(Head):
         self.shared = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), norm, nn.ReLU())
         self.heat = _branch(channels, classes)
         nn.init.constant_(self.heat.get_parameter("3.bias"), PRIOR_HEAT)
-        # Offset, height, size, direction, IoU, velocity.
-        self.branches = nn.ModuleList(_branch(channels, n) for n in (2, 1, 3, 2, 1, *([2] if velocity else [])))
+        # Offset, height, size, direction, IoU and velocity share a hidden layer, which costs far less than one each.
+        self.box = _branch(channels, self.code_size)
 
     def forward(self, features: Tensor, grid: VoxelGrid) -> Predictions:
         """Predictions at all B * H * W cells of [B, in_channels, H, W]."""
@@ -61,7 +61,7 @@ class CenterHead(Head):
         cells = torch.cartesian_prod(*sizes).view(-1, 3)
         code = None
         if self.training:
-            code = _rows(torch.cat([branch(shared) for branch in self.branches], dim=1))
+            code = _rows(self.box(shared))
         return Predictions(_rows(heat), cells, code, shared, BevGrid.of(grid, height, width), batch_size)
 
     def targets(self, predictions: Predictions, boxes: Sequence[Boxes3D]) -> Targets:
@@ -98,12 +98,9 @@ class CenterHead(Head):
         inner = steps[1:-1] - REACH
         rows_in = ((y[:, None] + inner >= 0) & (y[:, None] + inner < bev.height))[:, None, :, None]
         columns_in = ((x[:, None] + inner >= 0) & (x[:, None] + inner < bev.width))[:, None, None, :]
-        outputs = []
-        for branch in self.branches:
-            first, last = branch.get_parameter("0.weight"), branch.get_parameter("3.weight")
-            hidden = F.relu(branch.get_submodule("1")(F.conv2d(patches, first))) * (rows_in & columns_in)
-            outputs.append(F.conv2d(hidden, last, branch.get_parameter("3.bias")).flatten(1))
-        return torch.cat(outputs, dim=1)
+        first, norm, _, last = self.box.children()
+        hidden = F.relu(norm(F.conv2d(patches, first.get_parameter("weight")))) * (rows_in & columns_in)
+        return F.conv2d(hidden, last.get_parameter("weight"), last.get_parameter("bias")).flatten(1)
 
 
 def _rows(maps: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -100,15 +101,16 @@ class Head(nn.Module, ABC):
         super().__init__()
         self.classes, self.velocity = classes, velocity
         self.weights, self.selection = weights or LossWeights(), selection or Selection()
-        for name in ("overlap", "quality"):
-            self._by_class(name)
+        self.by_class("overlap")
+        self.by_class("quality")
 
     @property
     def code_size(self) -> int:
         """Numbers of a row beside the heat: box code, IoU, and perhaps velocity."""
         return CODE + 1 + 2 * self.velocity
 
-    def _by_class(self, name: str) -> list[float]:
+    def by_class(self, name: Literal["overlap", "quality"]) -> list[float]:
+        """A number of the selection for each class."""
         value = getattr(self.selection, name)
         values = [float(value)] * self.classes if isinstance(value, (int, float)) else list(value)
         if len(values) != self.classes:
@@ -153,28 +155,35 @@ class Head(nn.Module, ABC):
         return losses
 
     @torch.no_grad()
-    def boxes(self, predictions: Predictions) -> list[Boxes3D]:
-        """Boxes of each cloud, best first, with scores and, where the head predicts them, velocities."""
+    def candidates(self, predictions: Predictions, most: int) -> list[Boxes3D]:
+        """Boxes of each cloud, up to ``most`` of the most heat, before suppression."""
         selection, bev = self.selection, predictions.bev
         heat = predictions.heat.float().sigmoid()
-        overlap = heat.new_tensor(self._by_class("overlap"))
-        quality = heat.new_tensor(self._by_class("quality"))
+        quality = heat.new_tensor(self.by_class("quality"))
         # The final score is heat^(1-b) IoU^b with IoU <= 1, so that less heat than this cannot suffice.
         least = selection.score ** (1 / (1 - quality).clamp(min=1e-3))
-        candidates = self.peaks(predictions) & (heat > least)
+        wanted = self.peaks(predictions) & (heat > least)
         results = []
         for number in range(predictions.batch_size):
-            rows, labels = (candidates & (predictions.cells[:, :1] == number)).nonzero(as_tuple=True)
-            best = heat[rows, labels].argsort(descending=True, stable=True)[: selection.candidates]
+            rows, labels = (wanted & (predictions.cells[:, :1] == number)).nonzero(as_tuple=True)
+            best = heat[rows, labels].argsort(descending=True, stable=True)[:most]
             rows, labels = rows[best], labels[best]
             code = self.code(predictions, rows).float()
             boxes = decode_boxes(code[:, :CODE], predictions.cells[rows, 1:], bev)
             iou = ((code[:, CODE] + 1) / 2).clamp(1e-4, 1)
             scores = heat[rows, labels] ** (1 - quality[labels]) * iou ** quality[labels]
-            enough = (scores > selection.score).nonzero()[:, 0]
-            kept = enough[rotated_nms(boxes[enough], scores[enough], overlap, labels[enough], selection.boxes)]
-            velocities = code[kept, CODE + 1 :] if self.velocity else None
-            results.append(Boxes3D(boxes[kept], labels[kept], scores[kept], velocities))
+            velocities = code[:, CODE + 1 :] if self.velocity else None
+            results.append(Boxes3D(boxes, labels, scores, velocities)[scores > selection.score])
+        return results
+
+    @torch.no_grad()
+    def boxes(self, predictions: Predictions) -> list[Boxes3D]:
+        """Boxes of each cloud, best first, with scores and, where the head predicts them, velocities."""
+        results = []
+        for found in self.candidates(predictions, self.selection.candidates):
+            assert found.scores is not None
+            overlap = found.scores.new_tensor(self.by_class("overlap"))
+            results.append(found[rotated_nms(found.boxes, found.scores, overlap, found.labels, self.selection.boxes)])
         return results
 
     @abstractmethod

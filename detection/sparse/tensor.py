@@ -62,3 +62,15 @@ class SparseTensor:
         cells = self.batch_size * self.spatial_shape[0] * self.spatial_shape[1] * self.spatial_shape[2]
         flat = self.features.new_zeros(cells, self.features.shape[1]).index_copy(0, self.keys(), self.features)
         return flat.view(self.batch_size, *self.spatial_shape, -1).permute(0, 4, 1, 2, 3)
+
+    def bev(self) -> Tensor:
+        """[B, Z * C, Y, X] with zeros where there is no voxel; features of a voxel, then those of the one above it.
+
+        In memory the channels are last, which is what convolutions are fastest on, and nothing is moved twice.
+        """
+        batch, z, y, x = self.indices.long().unbind(dim=1)
+        depth, height, width = self.spatial_shape
+        keys = ((batch * height + y) * width + x) * depth + z
+        cells = self.batch_size * height * width * depth
+        flat = self.features.new_zeros(cells, self.features.shape[1]).index_copy(0, keys, self.features)
+        return flat.view(self.batch_size, height, width, -1).permute(0, 3, 1, 2)

@@ -11,7 +11,7 @@ from torch import Tensor
 from datasets.errors import InputError
 from datasets.types import expect_shape
 
-DENSE_CELLS = 1 << 22  # up to so many cells a table of all of them is quicker than sorting
+DENSE_CELLS = 32  # up to so many cells a point, a table of all cells is quicker than sorting the points
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def voxelise(points: Tensor, batch_index: Tensor, batch_size: int, grid: VoxelGr
     x, y, z = cells[kept].long().unbind(dim=1)
     keys = ((batch_index[kept] * depth + z) * height + y) * width + x
     total = batch_size * depth * height * width
-    if total <= DENSE_CELLS:
+    if total <= DENSE_CELLS * len(kept):
         occupied = torch.zeros(total, dtype=torch.int64, device=points.device)
         occupied[keys] = 1
         found = occupied.nonzero()[:, 0]

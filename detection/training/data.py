@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from lightning.pytorch import LightningDataModule
 
@@ -10,8 +11,35 @@ from datasets.errors import InputError
 from datasets.pointclouds.augmentation import Augmented, Samples, Step
 from datasets.pointclouds.object_paste import Paste, cut_objects
 from datasets.pointclouds.types import PointCloudSample
+from detection.channels import select_channels
 from detection.protocols import KittiProtocol, Protocol
 from detection.training.loader import StepLoader
+
+
+class Needed:
+    """Samples with nothing but what a training needs of them, so that less has to be varied.
+
+    Args:
+        samples: with all channels, cameras and photos.
+        features: see :func:`detection.channels.select_channels`; the numbers are left as they are.
+        in_memory: keep every sample once it was read.
+    """
+
+    def __init__(self, samples: Samples, features: Mapping[str, float] | None, in_memory: bool) -> None:
+        self.samples, self.in_memory = samples, in_memory
+        self.features = None if features is None else dict.fromkeys(features, 1.0)
+        self._kept: dict[int, PointCloudSample] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> PointCloudSample:
+        if index in self._kept:
+            return self._kept[index]
+        sample = replace(select_channels(self.samples[index], self.features), cameras=None, photos=())
+        if self.in_memory:
+            self._kept[index] = sample
+        return sample
 
 
 class CloudData(LightningDataModule):
@@ -28,6 +56,7 @@ class CloudData(LightningDataModule):
         features: channels beside x, y, z that the network sees, and by what each is divided; None for all as they are.
         batch_size: samples of a batch in each process.
         workers: loading processes.
+        in_memory: keep the training samples in memory, for sets that fit into it; of use without loading processes.
         seed: of order and variation.
 
     ``epochs``, how often each sample is seen, is set by the command.
@@ -44,6 +73,7 @@ class CloudData(LightningDataModule):
         features: dict[str, float] | None = None,
         batch_size: int = 4,
         workers: int = 0,
+        in_memory: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -55,6 +85,7 @@ class CloudData(LightningDataModule):
         self.steps, self.paste, self.fade, self.features = steps or [], paste or {}, fade, features
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.epochs = 1
+        self._needed = Needed(train, features, in_memory)
         self._first: PointCloudSample | None = None
         self._pasting: list[Paste] | None = None
 
@@ -67,7 +98,7 @@ class CloudData(LightningDataModule):
 
     def _fading(self) -> Sequence[Step]:
         if self._pasting is None:
-            self._pasting = [Paste(cut_objects(self.train), self.paste)] if self.paste else []
+            self._pasting = [Paste(cut_objects(self._needed), self.paste)] if self.paste else []
         return self._pasting
 
     def steps_per_epoch(self, processes: int) -> int:
@@ -78,7 +109,7 @@ class CloudData(LightningDataModule):
         """The batches of all ``epochs`` (Lightning's hook)."""
         assert self.trainer is not None
         varied = Augmented(
-            self.train, self.steps, fading=self._fading(), epochs=self.epochs, fade=self.fade, seed=self.seed
+            self._needed, self.steps, fading=self._fading(), epochs=self.epochs, fade=self.fade, seed=self.seed
         )
         rank, processes = self.trainer.global_rank, self.trainer.world_size
         return StepLoader(varied, self.features, self.batch_size, self.seed, self.workers, rank, processes)

@@ -63,7 +63,7 @@ class DetectorModule(LightningModule):
             {"params": [each for each in parameters if each.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimiser = AdamW(groups, lr=self.learning_rate)
+        optimiser = AdamW(groups, lr=self.learning_rate, fused=True)
         schedule = OneCycleLR(
             optimiser,
             self.learning_rate,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detection.dsvt import DSVT, AttentionPooling, Layer, Windows, partition, window_coordinates
+from detection.dsvt import DSVT, AttentionPooling, Layer, PositionEmbedding, Windows, partition, window_coordinates
 from detection.encoders import PointNetEncoder
 from detection.sparse import SparseTensor, VoxelGrid, voxelise
 
@@ -82,25 +82,45 @@ def test_attention_is_torchs_over_each_set() -> None:
     attention = layer.attention
     window, coordinates = window_coordinates(grid.indices, SHAPE, Windows((12, 12), (0, 0)))
     sets = partition(window, torch.arange(len(grid)), 6)
-    table, numbers = layer.position(), layer.position.numbers(coordinates)
-    result = attention(grid.features, table, numbers, sets)
+    embedding, rows = layer.position(coordinates)
+    position = embedding if rows is None else embedding[rows]
+    result = attention(grid.features, embedding, rows, sets)
     reference = torch.nn.MultiheadAttention(16, 4, batch_first=True)
     reference.in_proj_weight, reference.in_proj_bias = attention.project.weight, attention.project.bias
     reference.out_proj = attention.output
-    torch.testing.assert_close(
-        layer.position.get_buffer("table")[numbers], 2 * coordinates / torch.tensor([11, 11, 3]) - 1
-    )
     for voxels, filled in zip(sets.voxels, sets.filled, strict=True):
         members = voxels[filled]
         value = grid.features[members][None]
-        query = value + table[numbers[members]]
+        query = value + position[members]
         expected, _ = reference(query, query, value)
         torch.testing.assert_close(result[members], expected[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(12, 12, 1), (3, 2, 4)])
+def test_positions_are_a_normalised_network_of_the_place_in_the_window(size: tuple[int, int, int]) -> None:
+    """The oracle is batch normalisation over all places; few voxels and many give the same."""
+    torch.manual_seed(0)
+    embedding = PositionEmbedding(16, size)
+    torch.nn.init.normal_(embedding.scale)
+    torch.nn.init.normal_(embedding.shift)
+    coordinates = torch.cartesian_prod(*(torch.arange(n) for n in size))
+    extent = (torch.tensor(size) - 1).clamp(min=1)
+    places = torch.where(torch.tensor(size) > 1, 2 * coordinates / extent - 1, 0.0)
+    norm = torch.nn.BatchNorm1d(16)
+    norm.weight, norm.bias = embedding.scale, embedding.shift
+    expected = embedding.last(norm(places @ embedding.first.T).relu())
+    many, rows = embedding(coordinates)
+    assert rows is not None
+    torch.testing.assert_close(many[rows], expected, atol=1e-5, rtol=1e-4)
+    few, rows = embedding(coordinates[2:5])
+    assert rows is None
+    torch.testing.assert_close(few, expected[2:5], atol=1e-5, rtol=1e-4)
 
 
 VARIANTS = {
     "pillar": ((1, 30, 41), {"blocks": (3,), "height": 1}),
     "voxel": (SHAPE, {"blocks": (1, 1, 2), "height": 4, "pooling": (2, 2)}),
+    "pooled": ((4, 30, 42), {"blocks": (1, 2), "height": 4, "pooling": ((4, 3, 2),)}),
 }
 
 
@@ -147,24 +167,32 @@ def test_blocks_see_the_windows_of_their_own_shift() -> None:
     model, _ = build("pillar")
     sizes = [layer.position.size for block in model.stages[0] for layer in block.layers]
     assert sizes == [(6, 6, 1)] * 2 + [(12, 12, 1)] * 2 + [(6, 6, 1)] * 2
-    assert [windows.shift for windows in model.windows] == [(0, 0), (3, 3)]
+    assert [windows.shift for windows in model.windows[0]] == [(0, 0), (3, 3)]
 
 
-def test_pooling_is_attention_over_the_voxels_that_are_there() -> None:
+@pytest.mark.parametrize("factor", [(2, 1, 1), (4, 2, 3)])
+def test_pooling_is_attention_over_the_voxels_that_are_there(factor: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
-    grid = scattered(0.3, channels=8)
-    pool = AttentionPooling(8, 2, 2).eval()
+    grid = scattered(0.3, channels=8, shape=(4, 30, 42))
+    pool = AttentionPooling(8, 2, factor).eval()
     result = pool(grid)
-    assert result.spatial_shape == (2, 30, 41)
-    voxel = {tuple(row): i for i, row in enumerate(grid.indices.tolist())}
-    assert {(b, z // 2, y, x) for b, z, y, x in voxel} == {tuple(row) for row in result.indices.tolist()}
+    assert result.spatial_shape == (4 // factor[0], 30 // factor[1], 42 // factor[2])
+    children = defaultdict(list)
+    for i, (b, *zyx) in enumerate(grid.indices.tolist()):
+        within = [v % n for v, n in zip(zyx, factor, strict=True)]
+        place = (within[0] * factor[1] + within[1]) * factor[2] + within[2]
+        children[(b, *(v // n for v, n in zip(zyx, factor, strict=True)))].append((i, place))
+    assert set(children) == {tuple(row) for row in result.indices.tolist()}
+    reference = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    reference.in_proj_weight = torch.nn.Parameter(torch.cat([pool.query.weight, pool.keys.weight]))
+    reference.in_proj_bias = torch.nn.Parameter(torch.cat([pool.query.bias, pool.keys.bias]))
+    reference.out_proj = pool.output
     for i in range(0, len(result), 50):
-        b, z, y, x = result.indices[i].tolist()
-        below = [(k, voxel[b, 2 * z + k, y, x]) for k in range(2) if (b, 2 * z + k, y, x) in voxel]
-        values = grid.features[[j for _, j in below]]
+        members = children[tuple(result.indices[i].tolist())]
+        values = grid.features[[row for row, _ in members]]
         query = values.amax(dim=0)
-        keys = values + pool.position[[k for k, _ in below]]
-        mixed, _ = pool.attention(query[None, None], keys[None], values[None])
+        keys = values + pool.position[[place for _, place in members]]
+        mixed, _ = reference(query[None, None], keys[None], values[None])
         torch.testing.assert_close(result.features[i], pool.norm(query + mixed[0, 0]), atol=1e-5, rtol=1e-4)
 
 
@@ -191,7 +219,7 @@ def test_bfloat16_is_close() -> None:
 def test_misfits_are_refused() -> None:
     with pytest.raises(ValueError, match="2 stages need 1 pooling"):
         DSVT(16, blocks=(1, 1))
-    with pytest.raises(ValueError, match="3 voxels along z cannot be pooled by 2"):
+    with pytest.raises(ValueError, match=r"3 voxels along z in windows of .* cannot be pooled by 2"):
         DSVT(16, height=3, blocks=(1, 1), pooling=(2,))
     with pytest.raises(ValueError, match="10 channels cannot be shared by 8 heads"):
         DSVT(10)

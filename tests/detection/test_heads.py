@@ -177,9 +177,7 @@ def test_patches_give_what_the_whole_map_gives() -> None:
     predictions = head(features, GRID)
     assert predictions.code is None
     assert isinstance(predictions.features, Tensor)
-    whole = (
-        torch.cat([branch(predictions.features) for branch in head.branches], dim=1).permute(0, 2, 3, 1).flatten(0, 2)
-    )
+    whole = head.box(predictions.features).permute(0, 2, 3, 1).flatten(0, 2)
     rows = torch.arange(len(whole))
     torch.testing.assert_close(head.code(predictions, rows), whole, atol=1e-5, rtol=1e-4)
     assert head.code(predictions, rows[:0]).shape == (0, head.code_size)
