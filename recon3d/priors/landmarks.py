@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from datasets.types import Cameras
 from recon3d.priors.epipolar import TINY, Pair
@@ -17,6 +18,9 @@ RATIO = 0.85  # Lowe's ratio of the nearest to the second nearest descriptor's d
 SAME_PLACE = 4.0  # pixels within which a second match is the same one
 ANGLES = (0.5, 60.0)  # degrees between the rays of a landmark; SIFT matches nothing further apart
 FEWEST = 15  # a pair with fewer matches has them by chance
+AROUND = 6  # nearest landmarks in the image that a landmark is compared with
+SUPPORT = 2  # of them, at least, lie at about the same depth
+SAME_DEPTH = 0.1  # as the logarithm's difference
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,21 @@ class Landmarks:
     def seen_by(self, view: int) -> np.ndarray:
         """[Q, 3] the landmarks of one view."""
         return self.xyz[(self.views == view).any(axis=1)]
+
+    def supported(self, cameras: Cameras) -> Landmarks:
+        """Those that others of the same pair, near by in the image, confirm: chance matches lie at any depth."""
+        keep = np.zeros(len(self), bool)
+        poses, intrinsics = cameras.world_to_camera.double().numpy(), cameras.intrinsics.double().numpy()
+        for view, other in np.unique(self.views, axis=0):
+            chosen = np.flatnonzero((self.views == (view, other)).all(axis=1))
+            if len(chosen) <= AROUND:
+                continue
+            seen = self.xyz[chosen] @ poses[view, :3, :3].T + poses[view, :3, 3]
+            pixels = seen @ intrinsics[view].T
+            _, near = cKDTree(pixels[:, :2] / pixels[:, 2:]).query(pixels[:, :2] / pixels[:, 2:], k=AROUND + 1)
+            depth = np.log(np.maximum(seen[:, 2], TINY))
+            keep[chosen] = (np.abs(depth[near[:, 1:]] - depth[:, None]) < SAME_DEPTH).sum(axis=1) >= SUPPORT
+        return Landmarks(self.xyz[keep], self.views[keep])
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import numpy as np
 from datasets.errors import InputError
 from recon3d.priors import view_selection
 from recon3d.priors.agreement import round_trip_error
+from recon3d.priors.evidence import gather
 from recon3d.priors.landmarks import Landmarks, find_landmarks
 from recon3d.priors.planes import find_planes
 from recon3d.priors.speckles import without_speckles
 from recon3d.priors.stereo.aggregation import aggregate, best_planes
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel, pack, plane_coefficients
-from recon3d.priors.stereo.patch_match import Planes, Weights, improve, patch_pattern, similarity
+from recon3d.priors.stereo.patch_match import Planes, Weights, improve, patch_pattern
 from recon3d.priors.stereo.sweep import sweep
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
@@ -32,8 +33,6 @@ ROUGHLY = 2.0  # pixels of agreement with another view from which on a depth may
 SCENE_PLANES = 6
 ON_PLANE = 0.005  # of the depth, up to which a point lies on a plane of the scene
 VOTES = 1500  # points per view that look for those planes
-AGREEMENT_FADE = 1.2  # pixels of disagreement, standard deviation of the confidence
-UNTEXTURED = 0.6  # confidence, of that of textured surfaces, where the photos say nothing but the views agree
 
 
 class MultiViewStereo(DepthPrior):
@@ -44,9 +43,8 @@ class MultiViewStereo(DepthPrior):
     fine, by bilaterally weighted NCC and by agreement with the depth of the targets. What does not find its way to
     another view and back is a hole. Deterministic.
 
-    Confidence grows with how alike the photos look and with how well the views agree. Its scale is set so that it is
-    about the share of errors below one per cent on the built-in scene at three views; where baselines are wide and
-    photos repeat themselves, it is too sure.
+    So is what finds back by chance, among pixels that do not. Confidence is measured, see
+    :mod:`recon3d.priors.evidence`.
 
     Args:
         targets: most other views that a view is compared with.
@@ -54,6 +52,7 @@ class MultiViewStereo(DepthPrior):
         depths: most planes of the sweep.
         reach: half side of the patches that are compared, pixels.
         tolerance: pixels by which a pixel may miss itself when it goes to another view and comes back by its depth.
+        agreement: share of the pixels around one that must find back for it to be believed.
         smallest: pixels of the smallest patch of depth that is kept.
 
     Raises:
@@ -67,6 +66,7 @@ class MultiViewStereo(DepthPrior):
         depths: int = 192,
         reach: int = 4,
         tolerance: float = 1.0,
+        agreement: float = 0.65,
         smallest: int = 60,
     ) -> None:
         for name, value, least in (
@@ -80,8 +80,10 @@ class MultiViewStereo(DepthPrior):
                 raise ValueError(f"MultiViewStereo: {name} is {value}, expected at least {least}")
         if not tolerance > 0:
             raise ValueError(f"MultiViewStereo: tolerance is {tolerance}, expected a positive number of pixels")
+        if not 0 <= agreement < 1:
+            raise ValueError(f"MultiViewStereo: agreement is {agreement}, expected a share from 0 to below 1")
         self.targets, self.sweep_pixels, self.depths, self.reach = targets, sweep_pixels, depths, reach
-        self.tolerance, self.smallest = tolerance, smallest
+        self.tolerance, self.agreement, self.smallest = tolerance, agreement, smallest
 
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
         """Depth of each view; all unknown for a view that shares nothing with another.
@@ -107,7 +109,7 @@ class MultiViewStereo(DepthPrior):
                 planes = [p.enlarged(*size) for p, size in zip(planes, level.sizes.tolist(), strict=True)]
                 self._improve(level, near, planes, limits, np.zeros((0, 4)), LATER_ROUNDS)
         depths = [1 / p.inverse_depth for p in planes]
-        return [self._estimate(level, near[i], planes[i], depths) for i in range(len(views))]
+        return [self._estimate(level, near[i], depths) for i in range(len(views))]
 
     def _sweep(self, level: Level, near: Neighbours, limits: tuple[float, float]) -> Planes:
         """A view's first depth; that of the middle of its range where there is no other view."""
@@ -142,19 +144,13 @@ class MultiViewStereo(DepthPrior):
                         level, near[i], p, guesses[i], step, limits[i], known, weights, pattern, common, count, seed=i
                     )
 
-    def _estimate(self, level: Level, near: Neighbours, planes: Planes, depths: Sequence[np.ndarray]) -> DepthEstimate:
+    def _estimate(self, level: Level, near: Neighbours, depths: Sequence[np.ndarray]) -> DepthEstimate:
         depth = depths[near.view]
-        error = np.full(depth.shape, np.inf)
-        for target in near.targets.tolist():
-            error = np.minimum(error, round_trip_error(level.cameras, depths, near.view, target))
-        good = (error < self.tolerance) & (level.map_of(level.counts, near.view) > 0)
+        evidence = gather(level, near, depths)
+        good = (evidence.error < self.tolerance) & (level.map_of(level.counts, near.view) > 0)
+        good &= evidence.agreement > self.agreement
         depth = without_speckles(np.where(good, depth, 0), self.smallest).astype(np.float32)
-        if not (depth > 0).any():
-            return DepthEstimate(np.zeros_like(depth), np.zeros_like(depth))
-        alike = similarity(level, near, planes, patch_pattern(self.reach)).max(axis=0)
-        trust = UNTEXTURED + (1 - UNTEXTURED) * np.clip(alike, 0, 1) ** 2
-        trust *= np.exp(-0.5 * (np.where(good, error, 0) / AGREEMENT_FADE) ** 2)
-        return DepthEstimate(depth, np.where(depth > 0, trust, 0).astype(np.float32))
+        return DepthEstimate(depth, np.where(depth > 0, evidence.confidence(), np.float32(0)))
 
 
 def scales(pixels: int, sweep_pixels: int) -> list[float]:
@@ -175,7 +171,7 @@ def _depth_ranges(views: TrainingViews, greys: Sequence[np.ndarray]) -> np.ndarr
     if views.bounds is None:
         pairs = view_selection.candidate_pairs(views.cameras, CANDIDATES)
         bytes_ = [np.rint(grey * 255).astype(np.uint8) for grey in greys]
-        landmarks = find_landmarks(bytes_, views.cameras, pairs)
+        landmarks = find_landmarks(bytes_, views.cameras, pairs).supported(views.cameras)
     return view_selection.depth_ranges(views.cameras, views.bounds, landmarks)
 
 
