@@ -311,6 +311,32 @@ def test_the_served_page_shows_the_same(tab: Any, served: Any) -> None:
     assert 12 < psnr(before, tab.pixels()) < 40  # from the same place, with fewer Gaussians
 
 
+def test_a_moment_that_cannot_be_used_is_said_and_the_rest_goes_on(tab: Any, tmp_path: Path) -> None:
+    clouds = tmp_path / "clouds"
+    clouds.mkdir()
+    for i in range(3):
+        np.save(clouds / f"{i}.npy", np.random.default_rng(i).normal(size=(500, 3)))
+    (clouds / "1.npy").write_bytes(b"")
+    server, address = make_server(open_all([clouds], []), port=0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        tab.visit(address, *SIZE)
+        told = "new Promise(d => { const w = () => { const t = document.querySelector('#frame-name').textContent;"
+        told += " if (t.includes('WORD')) d(t); else setTimeout(w, 20); }; w(); })"
+        set_frame = "document.querySelector('#frame').value = N; document.querySelector('#frame').oninput()"
+        tab.value(set_frame.replace("N", "1"))
+        assert "is not a numpy array" in tab.value(told.replace("WORD", "1.npy"))
+        tab.value(set_frame.replace("N", "2"))
+        tab.value(
+            "view3d.then(v => new Promise(d => { const w = () => v.frame === 2 ? d(1) : setTimeout(w, 20); w(); }))"
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -248,6 +248,7 @@ def test_our_boxes(tmp_path: Path) -> None:
         ({"boxes": [BOX], "scores": ["high"]}, "scores are no such numbers"),
         ({"boxes": [BOX], "class_names": "Car"}, "class_names"),
         ({"frames": [{"boxes": []}, 3]}, "no list of objects"),
+        ({"frames": []}, "holds no boxes"),
     ],
 )
 def test_bad_boxes(tmp_path: Path, document: dict, message: str) -> None:

@@ -91,12 +91,16 @@ def make_server(
         timeout = 60
 
         def do_GET(self) -> None:
-            found = self._found()
+            status = 200
+            try:
+                found = self._found()
+            except InputError as error:  # a photo or a moment whose file cannot be used
+                status, found = 422, ("text/plain; charset=utf-8", str(error).encode())
             if found is None:
                 self.send_error(404)
                 return
             kind, body = found
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             for name, value in HEADERS.items():

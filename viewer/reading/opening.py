@@ -21,6 +21,7 @@ from viewer.reading.clouds import SUFFIXES, read_cloud
 from viewer.splats import SplatOpener, open_splat
 
 _Z_UP, _Y_DOWN = np.array([0.0, 0, 1]), np.array([0.0, -1, 0])
+SCENE_FILES = ("cameras.json", "transforms.json", "transforms_train.json")
 ACCEPTED = (
     "a recon3d run, a splat (.safetensors, .ply, .spz, .splat), a cloud (.bin, .npy, .pcd, .ply, .las), a folder of "
     "clouds or in KITTI's layout, boxes (.json, KITTI's .txt), or the folder of a scene's photos"
@@ -121,6 +122,8 @@ def _open(
             if any(found.frames) and len(found.frames) > len(contents.frame_names):
                 contents.frame_names = found.frames
             return [_boxes(path, found, score)]
+        if path.name not in SCENE_FILES:
+            raise SceneError(path, "holds no boxes", f"Give boxes, or a scene's {', '.join(SCENE_FILES)}")
         return _scene_layers(open_scene(path.parent), contents, ups)
     if str(path) == "builtin":
         return _scene_layers(open_scene(path), contents, ups)

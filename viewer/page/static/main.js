@@ -194,7 +194,13 @@ function buildPanel(viewer) {
     const follow = async () => {
       if (loading) return;
       loading = true;
-      while (wanted !== viewer.frame) await viewer.show(wanted);
+      while (wanted !== viewer.frame) {
+        const tried = wanted;
+        try { await viewer.show(tried); } catch (error) {
+          $("#frame-name").textContent = error.message;
+          if (wanted === tried) break; // what was shown stays
+        }
+      }
       loading = false;
     };
     slider.oninput = () => { wanted = Number(slider.value); $("#frame-name").textContent = scene.frames[wanted] || wanted; follow(); };

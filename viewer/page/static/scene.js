@@ -17,7 +17,7 @@ async function chunk(index) {
     if (index === 0) element.remove(); // what is shown once; a moment may be shown again
   } else {
     const answer = await fetch(`chunk/${index}`);
-    if (!answer.ok) throw new Error(`part ${index} of the scene cannot be loaded (${answer.status})`);
+    if (!answer.ok) throw new Error(answer.status === 422 ? await answer.text() : `the server answers ${answer.status}`);
     bytes = await answer.arrayBuffer();
   }
   const buffer = await unpacked(bytes);
