@@ -11,6 +11,7 @@ COMMANDS = {
     "fit": Command("recon3d.fitting.command", "fit", "fit Gaussians to the photos of a scene", own_parser=True),
     "test": Command("recon3d.evaluate", "evaluate_run", "compare renders of a fitted run with its test photos"),
     "render": Command("recon3d.novel_views", "render", "pictures, depth and video of a splat along a path"),
+    "suggest": Command("recon3d.suggest", "suggest", "say which further photos would help most"),
     "report": Command("recon3d.report", "report", "write a run's report.html again"),
     "export": Command(
         "recon3d.splats.export", "export", "write a splat as PLY, SPZ, .splat or safetensors", own_parser=True

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +20,11 @@ from datasets.types import Cameras
 from recon3d import paths
 from recon3d.fitting.run_folder import SPLAT, write_text
 from recon3d.pictures import Picture, colour_depth, depth_range, draw, read_image, save_image, to_bytes
-from recon3d.runs import RENDERS, VIDEO, Device, open_scene_of, open_splat, torch_device
+from recon3d.runs import CAMERAS, RENDERS, VIDEO, Device, open_scene_of, open_splat, torch_device
 from recon3d.splats import Splat, load_splat
 from recon3d.video import write_video
 
 SHAPES = ("orbit", "spiral", "between")
-CAMERAS = "cameras.json"
 LARGEST_HALF = 6e4  # about what float16 holds
 
 
@@ -152,6 +152,19 @@ def focus_of(splat: Splat, cameras: Cameras) -> np.ndarray:
     return paths.focus_point(few, np.nan_to_num(depths, nan=float(np.nanmedian(depths))))
 
 
+def camera_records(cameras: Cameras, splat: Splat) -> list[dict[str, Any]]:
+    """Size, intrinsics and pose of each camera as cameras.json has them, in the world of the photos' source."""
+    unit, to_world = _unit(splat), np.linalg.inv(splat.scene_to_source)
+    width, height = cameras.size
+    records = []
+    for pose, k in zip(cameras.world_to_camera.double().numpy(), cameras.intrinsics, strict=True):
+        moved = pose.copy()
+        moved[:3] *= unit
+        focal = {"fx": float(k[0, 0]), "fy": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2])}
+        records.append({"width": width, "height": height, **focal, "w2c": (moved @ to_world).tolist()})
+    return records
+
+
 def _path(shape: str, splat: Splat, leading: Cameras, frames: int, sweep: float | None) -> Cameras:
     focus = focus_of(splat, leading)
     if shape == "orbit":
@@ -207,13 +220,6 @@ def _save_depth(path: Path, depth: np.ndarray) -> None:
 
 def _listing(splat: Splat, cameras: Cameras, digest: str) -> str:
     """cameras.json in the source's world, with the splat's digest."""
-    unit, to_source = _unit(splat), splat.scene_to_source
-    width, height = cameras.size
-    frames = []
-    for i, (pose, k) in enumerate(zip(cameras.world_to_camera.double().numpy(), cameras.intrinsics, strict=True)):
-        moved = pose.copy()
-        moved[:3] *= unit
-        focal = {"fx": float(k[0, 0]), "fy": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2])}
-        w2c = (moved @ np.linalg.inv(to_source)).tolist()
-        frames.append({"file": _image(i), "width": width, "height": height, **focal, "w2c": w2c, "depth": _depth(i)})
+    records = camera_records(cameras, splat)
+    frames = [{"file": _image(i), **record, "depth": _depth(i)} for i, record in enumerate(records)]
     return json.dumps({"splat_sha256": digest, "frames": frames}, indent=1) + "\n"

@@ -7,6 +7,7 @@ camera. Orbits and spirals are closed: after the last frame comes the first.
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -82,26 +83,77 @@ def orbit(cameras: Cameras, focus: np.ndarray, frames: int, sweep: float | None 
     _expect_frames(frames, 1)
     if sweep is not None and not 0 < sweep <= 360:
         raise InputError(f"the sweep is {sweep} degrees, expected more than 0 and at most 360")
-    up = up_direction(cameras)
-    offsets = _centres(_world_to_camera(cameras)) - focus
-    heights = offsets @ up
-    level = offsets - heights[:, None] * up
-    radius = float(np.linalg.norm(level, axis=1).mean())
-    if radius < 1e-3 * float(np.linalg.norm(offsets, axis=1).mean()):
-        raise InputError("the cameras look straight down at the scene: an orbit has no radius, take another path")
-    east = _unit(level[np.linalg.norm(level, axis=1).argmax()], "")
-    north = np.cross(up, east)
-    angles = np.sort(np.arctan2(level @ north, level @ east) % (2 * np.pi))
-    gaps = np.diff(angles, append=angles[0] + 2 * np.pi)
-    widest = int(gaps.argmax())
-    covered = 2 * np.pi - gaps[widest]
-    middle = angles[(widest + 1) % len(angles)] + covered / 2
+    ring = _Ring.through(cameras, focus)
     if sweep is None:
-        sweep = 360.0 if gaps[widest] < FULL_TURN_GAP else float(np.degrees(max(covered, np.radians(10))))
+        sweep = 360.0 if ring.closed else float(np.degrees(max(ring.covered, np.radians(10))))
     time = np.arange(frames) / frames
-    azimuths = middle + (2 * np.pi * time if sweep == 360 else np.radians(sweep) / 2 * np.sin(2 * np.pi * time))
-    eyes = focus + heights.mean() * up + radius * (np.cos(azimuths)[:, None] * east + np.sin(azimuths)[:, None] * north)
-    return _cameras(np.stack([look_at(eye, focus, up) for eye in eyes]), cameras)
+    turns = 2 * np.pi * time if sweep == 360 else np.radians(sweep) / 2 * np.sin(2 * np.pi * time)
+    return _cameras(np.stack([ring.pose(turn) for turn in turns]), cameras)
+
+
+def around(cameras: Cameras, focus: np.ndarray, columns: int = 9, rows: int = 3) -> Cameras:
+    """Places about where the photos were taken and beyond, looking at ``focus``: rows at heights, columns at azimuths.
+
+    Half as far again as the cameras reach to either side, at least 15 degrees, and all around where they do; up and
+    down as far as they differ in height, at least a sixth of their distance.
+
+    Args:
+        cameras: whose surroundings are safe to look from.
+        focus: [3] what they look at, see :func:`focus_point`.
+        columns, rows: how many; C = columns * rows.
+
+    Raises:
+        InputError: for none, or cameras that are right above the focus.
+    """
+    _expect_frames(min(columns, rows), 1)
+    ring = _Ring.through(cameras, focus)
+    if ring.closed:
+        turns = 2 * np.pi * np.arange(columns) / columns
+    else:
+        reach = min(max(0.75 * ring.covered, np.radians(15)), np.pi)
+        turns = reach * np.linspace(-1, 1, columns) if columns > 1 else np.zeros(1)
+    most = max(float(np.ptp(ring.heights)) / 2, ring.radius / 6)
+    lifts = most * np.linspace(-1, 1, rows) if rows > 1 else np.zeros(1)
+    return _cameras(np.stack([ring.pose(turn, lift) for lift in lifts for turn in turns]), cameras)
+
+
+@dataclass(frozen=True)
+class _Ring:
+    """A circle about the vertical through a focus, at cameras' mean height and distance, from the middle of them."""
+
+    focus: np.ndarray
+    up: np.ndarray
+    east: np.ndarray
+    north: np.ndarray
+    heights: np.ndarray
+    radius: float
+    middle: float
+    covered: float
+    closed: bool
+
+    @staticmethod
+    def through(cameras: Cameras, focus: np.ndarray) -> _Ring:
+        up = up_direction(cameras)
+        offsets = _centres(_world_to_camera(cameras)) - focus
+        heights = offsets @ up
+        level = offsets - heights[:, None] * up
+        radius = float(np.linalg.norm(level, axis=1).mean())
+        if radius < 1e-3 * float(np.linalg.norm(offsets, axis=1).mean()):
+            raise InputError("the cameras look straight down at the scene: an orbit has no radius, take another path")
+        east = _unit(level[np.linalg.norm(level, axis=1).argmax()], "")
+        north = np.cross(up, east)
+        angles = np.sort(np.arctan2(level @ north, level @ east) % (2 * np.pi))
+        gaps = np.diff(angles, append=angles[0] + 2 * np.pi)
+        widest = int(gaps.argmax())
+        covered = 2 * np.pi - gaps[widest]
+        middle = angles[(widest + 1) % len(angles)] + covered / 2
+        return _Ring(focus, up, east, north, heights, radius, middle, covered, bool(gaps[widest] < FULL_TURN_GAP))
+
+    def pose(self, turn: float, lift: float = 0.0) -> np.ndarray:
+        """[4, 4] looking at the focus from ``turn`` radians beside the middle, ``lift`` above the mean height."""
+        azimuth = self.middle + turn
+        level = self.radius * (np.cos(azimuth) * self.east + np.sin(azimuth) * self.north)
+        return look_at(self.focus + (self.heights.mean() + lift) * self.up + level, self.focus, self.up)
 
 
 def spiral(cameras: Cameras, focus: np.ndarray, frames: int, turns: int = 2, extent: float = 1.0) -> Cameras:

@@ -16,6 +16,7 @@ from recon3d.splats import Splat, load_splat
 
 Device = Literal["auto", "cpu", "cuda"]
 METRICS, REPORT, VIDEO, RENDERS = "metrics.json", "report.html", "video.mp4", "renders"
+SUGGESTIONS, SUGGESTION_MAP, CAMERAS = "suggestions", "map.png", "cameras.json"
 
 
 def open_splat(run: Path) -> Splat:

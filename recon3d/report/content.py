@@ -13,7 +13,17 @@ import yaml
 from datasets.errors import SceneError
 from recon3d.fitting.run_folder import HISTORY, PREVIEWS, SPLAT
 from recon3d.pictures import read_image, to_bytes
-from recon3d.runs import METRICS, RENDERS, VIDEO, open_scene_of, read_config, read_json
+from recon3d.runs import (
+    CAMERAS,
+    METRICS,
+    RENDERS,
+    SUGGESTION_MAP,
+    SUGGESTIONS,
+    VIDEO,
+    open_scene_of,
+    read_config,
+    read_json,
+)
 
 MOST_VIEWS, MOST_PHOTOS, MOST_PREVIEWS = 8, 24, 4
 
@@ -41,6 +51,8 @@ class Content:
         views: test views with pictures, at most eight of them, spread over all.
         previews: name and picture of early views of the fit.
         video: the newest video, or None.
+        suggestions: text and picture of each photo that `recon3d suggest` would take, best first.
+        suggestion_map: where they would be taken, or None.
         splat_bytes: size of the splat's file, 0 where there is none.
     """
 
@@ -53,6 +65,8 @@ class Content:
     views: list[TestView] = field(default_factory=list)
     previews: list[tuple[str, np.ndarray]] = field(default_factory=list)
     video: Path | None = None
+    suggestions: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    suggestion_map: np.ndarray | None = None
     splat_bytes: int = 0
 
 
@@ -89,8 +103,20 @@ def gather(run: Path, root: Path | None = None) -> Content:
         views=_views(run, metrics),
         previews=[(path.stem, image) for path in _chosen(previews) if (image := read_image(path)) is not None],
         video=run / VIDEO if (run / VIDEO).is_file() else None,
+        suggestions=_suggestions(run),
+        suggestion_map=read_image(run / SUGGESTIONS / SUGGESTION_MAP),
         splat_bytes=(run / SPLAT).stat().st_size if (run / SPLAT).is_file() else 0,
     )
+
+
+def _suggestions(run: Path) -> list[tuple[str, np.ndarray]]:
+    path = run / SUGGESTIONS / CAMERAS
+    listing = read_json(path)
+    frames = listing.get("frames") if isinstance(listing, dict) else [] if listing is None else None
+    if not isinstance(frames, list) or not all(isinstance(f, dict) and isinstance(f.get("text"), str) for f in frames):
+        raise SceneError(path, "does not hold suggestions", "Make it again with `recon3d suggest`")
+    pictures = (read_image(run / SUGGESTIONS / f"{rank}.png") for rank in range(1, len(frames) + 1))
+    return [(frame["text"], image) for frame, image in zip(frames, pictures, strict=True) if image is not None]
 
 
 def spread(count: int, most: int) -> list[int]:

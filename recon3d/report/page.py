@@ -45,6 +45,7 @@ def page(content: Content) -> str:
             '<div class="pair">' + _video(content) + _photos(content) + "</div>",
             _views(content),
             _uncertainty(content),
+            _suggestions(content),
             _curves(content),
             _table(content),
             _previews(content),
@@ -227,6 +228,19 @@ def _uncertainty(content: Content) -> str:
         f"{summary['ause_of_chance']:.2f}."
     )
     return f'<section><h2>Where it is guessed</h2><p class="note">{text}</p><div class="charts">{curve}</div></section>'
+
+
+def _suggestions(content: Content) -> str:
+    if not content.suggestions:
+        return ""
+    figures = "".join(_figure(image, PREVIEW_SIDE, text, text, quality=75) for text, image in content.suggestions)
+    mapped = content.suggestion_map
+    caption = "From above: photos used in blue, candidates in grey, suggested ones in red."
+    plan = "" if mapped is None else _figure(mapped, PHOTO_SIDE, "map", caption)
+    return (
+        '<section><h2>Next photos</h2><p class="note">Taking these would make the predicted error smallest: what the '
+        f'splat shows from there, and its predicted error.</p><div class="previews">{figures}{plan}</div></section>'
+    )
 
 
 def _table(content: Content) -> str:

@@ -1,0 +1,168 @@
+"""Suggested photos: the pose that tells most, in words, pictures and a file that other commands take."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.errors import InputError, SceneError
+from datasets.types import Scene, View
+from recon3d import paths
+from recon3d.__main__ import main
+from recon3d.camera_map import SUGGESTED, USED, camera_map
+from recon3d.novel_views import render
+from recon3d.pictures import read_image
+from recon3d.report import write_report
+from recon3d.runs import open_scene_of
+from recon3d.splats import Splat
+from recon3d.suggest import suggest
+from recon3d.suggestion import suggest_views
+from recon3d.uncertainty import predict, told_by, told_by_all
+from tests.recon3d.conftest import FittedRun, cameras_around, coloured_blobs
+
+
+def test_the_view_from_another_side_beats_one_more_of_the_same() -> None:
+    cameras, splat = cameras_around(9), Splat(coloured_blobs())
+    told = told_by_all(splat, cameras[[0, 1]])
+    candidates = cameras[[0, 1, 5, 8]]
+    found = suggest_views(splat, told, candidates, 4, known_background=True)
+    assert found[0].index in (2, 3)
+    assert sorted(suggestion.index for suggestion in found) == [0, 1, 2, 3]
+    gains = [suggestion.before - suggestion.after for suggestion in found]
+    assert gains == sorted(gains, reverse=True)
+    assert [s.before for s in found[1:]] == [s.after for s in found[:-1]]
+
+
+def test_error_before_and_after_are_those_of_the_pictures() -> None:
+    cameras, splat = cameras_around(5), Splat(coloured_blobs())
+    told = told_by_all(splat, cameras[[0]])
+    best = suggest_views(splat, told, cameras, 1, known_background=True)[0]
+    more = told + told_by(splat, cameras[best.index])
+    for known, value in ((told, best.before), (more, best.after)):
+        errors = [predict(splat, cameras[i], known, known_background=True).error.mean() for i in range(5)]
+        assert value == pytest.approx(float(np.mean(errors)), rel=0.02)
+
+
+def test_as_many_suggestions_as_candidates_at_most() -> None:
+    splat, cameras = Splat(coloured_blobs()), cameras_around(2)
+    with pytest.raises(InputError, match="2 candidates"):
+        suggest_views(splat, told_by_all(splat, cameras), cameras, 3)
+
+
+def test_candidates_around_look_at_the_focus_from_beside_and_beyond() -> None:
+    used, focus = cameras_around(3), np.zeros(3)
+    found = paths.around(used, focus, 5, 3)
+    poses = found.world_to_camera.double().numpy()
+    assert len(found) == 15
+    seen = poses[:, :3, 3]  # the focus, which is the origin, from each camera
+    assert np.allclose(seen[:, :2], 0, atol=1e-4)
+    assert (seen[:, 2] > 0).all()
+    centres = -np.einsum("cji,cj->ci", poses[:, :3, :3], poses[:, :3, 3])
+    azimuths = np.degrees(np.arctan2(centres[:, 0], -centres[:, 2])).reshape(3, 5)
+    assert np.allclose(np.abs(azimuths).max(axis=1), 67.5, atol=0.1)  # photos reach 45 degrees to either side
+    assert np.allclose(azimuths[:, 2], 0, atol=0.1)
+    assert np.ptp(centres[:, 1]) == pytest.approx(4 / 3, rel=0.03)
+    with pytest.raises(InputError):
+        paths.around(used, focus, 0, 3)
+
+
+@pytest.mark.parametrize("pool", ["around", "photos", "file"])
+def test_the_command_writes_words_pictures_and_cameras(
+    fitted_run: FittedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], pool: str
+) -> None:
+    run = fitted_run.folder
+    if pool == "file":
+        suggest(run, candidates="around", count=3, report=False)
+        (run / "suggestions" / "cameras.json").rename(tmp_path / "places.json")
+        capsys.readouterr()
+        pool = str(tmp_path / "places.json")
+    suggest(run, candidates=pool, count=2)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("1. ")
+    assert printed[1].startswith("2. ")
+    assert (
+        ("photo_1.png:" in printed[0] or "photo_3.png:" in printed[0])
+        if pool == "photos"
+        else "from photo_" in printed[0]
+    )
+
+    folder = run / "suggestions"
+    frames = json.loads((folder / "cameras.json").read_text())["frames"]
+    assert [frame["text"] for frame in frames] == printed[:2]
+    assert frames[0]["after"] < frames[0]["before"]
+    for rank in (1, 2):
+        picture = read_image(folder / f"{rank}.png")
+        assert picture is not None
+        assert picture.shape == (54, 144, 3)
+        assert picture.std() > 3
+    page = (run / "report.html").read_text()
+    assert "Next photos" in page
+    assert printed[0] in page
+    render(run, path=str(folder / "cameras.json"), report=False)
+    seen = read_image(run / "renders" / "cameras" / "images" / "00000.png")
+    first = read_image(folder / "1.png")
+    assert seen is not None
+    assert first is not None
+    assert np.abs(seen.astype(int) - first[:, :72]).max() <= 1
+
+
+def test_no_photo_is_opened(fitted_run: FittedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never() -> View:
+        raise AssertionError("a photo was opened")
+
+    def closed(run: Path, root: Path | None = None) -> Scene:
+        scene = open_scene_of(run, root)
+        return replace(scene, photos=tuple(replace(photo, load=never) for photo in scene.photos))
+
+    monkeypatch.setattr("recon3d.suggest.open_scene_of", closed)
+    suggest(fitted_run.folder, candidates="photos", count=1, report=False)
+    assert (fitted_run.folder / "suggestions" / "1.png").is_file()
+
+
+def test_the_map_shows_cameras_in_their_colours() -> None:
+    used, pool = cameras_around(3), cameras_around(7)
+    picture = camera_map(Splat(coloured_blobs()), used, pool, [6, 0])
+    for colour in (USED, SUGGESTED):
+        assert (np.abs(picture.astype(int) - colour).max(axis=-1) < 40).sum() > 20
+    empty = Splat(coloured_blobs()[torch.zeros(150, dtype=torch.bool)])
+    assert camera_map(empty, used, pool, [0]).shape == picture.shape
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--candidates", "everywhere"], "there are no candidates 'everywhere'"),
+        (["--candidates", "nowhere.json"], "nowhere.json"),
+        (["--count", "0"], "0 suggestions"),
+        (["--candidates", "photos", "--count", "3"], "2 candidates"),
+    ],
+)
+def test_what_cannot_be_suggested_is_one_clear_error(
+    fitted_run: FittedRun, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["suggest", str(fitted_run.folder), *options]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (fitted_run.folder / "suggestions").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"frames": 3}', '{"frames": [{"text": 1}]}'])
+def test_a_spoiled_listing_is_named(fitted_run: FittedRun, content: str) -> None:
+    (fitted_run.folder / "suggestions").mkdir()
+    (fitted_run.folder / "suggestions" / "cameras.json").write_text(content)
+    with pytest.raises(SceneError, match="does not hold suggestions"):
+        write_report(fitted_run.folder)
+
+
+def test_colours_behind_objects_are_known(fitted_run: FittedRun) -> None:
+    """Nothing is gained by looking at a background that is known."""
+    nothing = replace(fitted_run.truth, gaussians=fitted_run.truth.gaussians[torch.zeros(150, dtype=torch.bool)])
+    told = told_by_all(nothing, fitted_run.cameras)
+    assert predict(nothing, fitted_run.cameras[0], told, known_background=True).error.max() == 0
+    assert predict(nothing, fitted_run.cameras[0], told, known_background=False).error.min() > 0
