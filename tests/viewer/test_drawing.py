@@ -217,6 +217,12 @@ def test_a_frustum_holds_its_photo_where_the_camera_sees_it(scene_folder: object
     assert {(255, 0, 0), (0, 255, 0), (0, 0, 255)} <= seen
 
 
+def test_frusta_tell_what_their_photos_were_for(scene_folder: object) -> None:
+    scene = open_scene(str(scene_folder))
+    drawn = CamerasLayer("c", scene.cameras, scene.photos, 0.5, test=[1], unused=[2]).primitives(0)
+    assert len({tuple(one.rgb[0]) for one in drawn if isinstance(one, Segments)}) == 3
+
+
 def test_a_photo_does_not_block_the_view_from_its_own_camera(scene_folder: object) -> None:
     scene = open_scene(str(scene_folder))
     layer = CamerasLayer("cameras", scene.cameras, scene.photos, 0.5)

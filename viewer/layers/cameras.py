@@ -13,7 +13,7 @@ from viewer.layers.base import Choice, Setting, Slider
 from viewer.primitives import Panel, Primitive, Segments, Surroundings, extent
 
 THUMBNAIL = 384  # pixels of a photo's longer side inside its frustum
-_TRAIN, _TEST = (40, 170, 255), (255, 170, 40)
+_TRAIN, _TEST, _UNUSED = (40, 170, 255), (255, 170, 40), (150, 155, 165)
 
 
 class CamerasLayer:
@@ -25,15 +25,22 @@ class CamerasLayer:
         photos: V photos, opened when they are shown; or none.
         unit: length in the world of a frustum of size 1.
         test: indices of photos that were held back, drawn in another colour.
+        unused: indices of photos that were neither fitted to nor held back, grey.
     """
 
     def __init__(
-        self, name: str, cameras: Cameras, photos: Sequence[Photo], unit: float, test: Sequence[int] = ()
+        self,
+        name: str,
+        cameras: Cameras,
+        photos: Sequence[Photo],
+        unit: float,
+        test: Sequence[int] = (),
+        unused: Sequence[int] = (),
     ) -> None:
         self.name, self.visible = name, True
         self.size, self.photos = 1.0, "shown" if photos else "hidden"
         self.cameras, self.files = cameras, tuple(photos)
-        self._unit, self._test = unit, frozenset(test)
+        self._unit, self._colours = unit, dict.fromkeys(test, _TEST) | dict.fromkeys(unused, _UNUSED)
         self._thumbnail: Callable[[int], np.ndarray] = lru_cache(maxsize=None)(self._load_thumbnail)
 
     @property
@@ -62,7 +69,7 @@ class CamerasLayer:
                     np.stack([np.broadcast_to(eye, corners.shape), corners], axis=1),
                 ]
             )
-            rgb = np.broadcast_to(np.array(_TEST if i in self._test else _TRAIN, np.uint8), (8, 3))
+            rgb = np.broadcast_to(np.array(self._colours.get(i, _TRAIN), np.uint8), (8, 3))
             drawn.append(Segments(ends.astype(np.float32), rgb, around=around))
             if self.photos == "shown":
                 drawn.append(Panel(corners, self._thumbnail(i), around))

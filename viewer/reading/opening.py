@@ -181,7 +181,9 @@ def _scene_layers(scene: Scene, contents: Contents, ups: dict[str, np.ndarray]) 
     up = up_of(scene)
     ups["cameras"] = up
     contents.scene_to_source = scene.scene_to_source
-    cameras = CamerasLayer(f"{scene.name} cameras", scene.cameras, scene.photos, frustum_length(scene), scene.test)
+    unused = sorted(set(range(len(scene.cameras))) - {*scene.train, *scene.test}) if scene.train else ()
+    name, length = f"{scene.name} cameras", frustum_length(scene)
+    cameras = CamerasLayer(name, scene.cameras, scene.photos, length, scene.test, unused)
     if scene.points is None or len(scene.points) == 0:
         return [cameras]
     rgb = np.rint(np.clip(scene.points.rgb, 0, 1) * 255).astype(np.uint8)
