@@ -159,8 +159,9 @@ class SetAttention(nn.Module):
         """
         channels = features.shape[1]
         # (features + position) W = features W + position W, of which the second may have few different rows.
-        offset = F.pad(F.linear(embedding, self.project.weight[: 2 * channels]), (0, channels))
-        projected = self.project(features) + (offset if rows is None else offset[rows])
+        offset = F.linear(embedding, self.project.weight[: 2 * channels])
+        projected = self.project(features)
+        projected[:, : 2 * channels] += offset if rows is None else offset[rows]
         count, limit = sets.voxels.shape
         gathered = projected[sets.voxels.flatten()].view(count, limit, 3, self.heads, channels // self.heads)
         query, key, value = gathered.permute(2, 0, 3, 1, 4)

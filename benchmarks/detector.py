@@ -1,0 +1,196 @@
+"""Where a detector's time goes: milliseconds a cloud by stage, clouds a second in training, memory, threads.
+
+    python benchmarks/detector.py [--lidar CLOUD.bin] [--radar CLOUD.bin] [--threads 1 2] [--rounds 5] [--json FILE]
+
+The LiDAR cloud (x, y, z, intensity; KITTI's .bin) is a simulated HDL-64 sweep where none is given; without a radar
+cloud (x, y, z, power, doppler, range, azimuth, elevation) the radar is left out. Networks are those of
+configs/detection with random weights: what they cost does not depend on them, but for the number of boxes. bfloat16 is
+measured as torch's autocast has it, and is of use where the processor multiplies it natively. A product of two 2048 x
+2048 matrices on the same threads is the yardstick for other machines. Figures are the least of several rounds; with a
+CUDA device they stand beside the processor's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.pointclouds.clouds import read_bin
+from datasets.pointclouds.simulator import SimulatedStreets
+from datasets.pointclouds.types import Boxes3D, PointCloudBatch, PointCloudSample
+from datasets.programs.environment import machine, versions
+from detection.detector import Detector
+from detection.run import read_config
+from detection.sparse import voxelise
+from detection.trained import build
+from detection.training.loader import collate
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "detection"
+LIDAR = ("x", "y", "z", "intensity")
+RADAR = ("x", "y", "z", "power", "doppler", "range", "azimuth", "elevation")
+NATIVE = ("avx512_bf16", "amx_bf16")  # the processor's flags
+
+
+def lidar_sample(path: Path | None) -> PointCloudSample:
+    if path is None:
+        return SimulatedStreets(1, ("Car",))[0]
+    return PointCloudSample(path.stem, torch.from_numpy(read_bin(path, LIDAR)), LIDAR, ("Car",))
+
+
+def radar_sample(path: Path) -> PointCloudSample:
+    return PointCloudSample(path.stem, torch.from_numpy(read_bin(path, RADAR)), RADAR, ("Car",))
+
+
+class Stages:
+    """Runs a detector stage by stage, and keeps the least time of each in milliseconds."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.least: dict[str, float] = {}
+
+    def __call__(self, name: str, work: Callable[[], Any]) -> Any:
+        self._wait()
+        began = time.perf_counter()
+        result = work()
+        self._wait()
+        took = 1000 * (time.perf_counter() - began)
+        self.least[name] = min(self.least.get(name, took), took)
+        return result
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@torch.no_grad()
+def latency(detector: Detector, batch: PointCloudBatch, rounds: int, bfloat16: bool) -> dict[str, float]:
+    """Milliseconds by stage, and in all, of one cloud."""
+    device = batch.points.device
+    stages = Stages(device)
+    mode = torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext()
+    with mode:
+        for _ in range(rounds + 1):
+            if "all" in stages.least and len(stages.least) == 1:
+                stages.least.clear()  # the first round made kernels and memory ready
+            stages("all", lambda: detector.detect(batch))
+            voxels = stages("voxels", lambda: voxelise(batch.points, batch.batch_index, 1, detector.grid))
+            encoded = stages("encoder", lambda voxels=voxels: detector.encoder(voxels))
+            sparse = stages("backbone", lambda encoded=encoded: detector.backbone(encoded))
+            dense = stages("BEV network", lambda sparse=sparse: detector.neck(sparse))
+            found = stages("head", lambda dense=dense: detector.head(dense, detector.grid))
+            stages("boxes", lambda found=found: detector.head.boxes(found))
+    return stages.least
+
+
+def training(detector: Detector, batch: PointCloudBatch, rounds: int) -> float:
+    """Clouds a second, from points to new weights."""
+    optimiser = torch.optim.AdamW(detector.parameters(), 1e-5, fused=True)
+    detector.train()
+
+    def step() -> None:
+        optimiser.zero_grad()
+        detector.loss(batch)["loss"].backward()
+        optimiser.step()
+
+    stages = Stages(batch.points.device)
+    for _ in range(rounds + 1):
+        stages("step", step)
+    detector.eval()
+    return len(batch) * 1000 / stages.least["step"]
+
+
+def yardstick(device: torch.device, rounds: int = 5) -> float:
+    """Milliseconds of a product of two 2048 x 2048 matrices."""
+    first, second = (torch.randn(2048, 2048, device=device) for _ in range(2))
+    stages = Stages(device)
+    for _ in range(rounds):
+        stages("product", lambda: first @ second)
+    return stages.least["product"]
+
+
+def measure(config: Path, sample: PointCloudSample, device: torch.device, rounds: int) -> dict[str, Any]:
+    """Figures of one network with the threads that torch has now."""
+    described = read_config(config)
+    torch.manual_seed(0)
+    detector: Detector = build(Detector, described["model"]["detector"], str(config)).to(device).eval()
+    # As after a training, hardly anything is found where nothing is.
+    torch.nn.init.constant_(detector.head.get_parameter("heat.3.bias"), -6.0)
+    data = described["data"]
+    box = Boxes3D(torch.tensor([[10.0, 0, -0.8, 4.2, 1.8, 1.6, 0.1]]), torch.tensor([0]))
+    sample = replace(sample, boxes=box)
+    one = collate([sample], data["features"]).to(device)
+    many = collate([sample] * data["batch_size"], data["features"]).to(device)
+    return {
+        "points": len(sample),
+        "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+        "fp32": latency(detector, one, rounds, bfloat16=False),
+        "bf16": latency(detector, one, rounds, bfloat16=True),
+        "batch_size": len(many),
+        "training_clouds_per_second": training(detector, many, max(rounds // 2, 1)),
+    }
+
+
+def native_bfloat16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and any(flag in cpuinfo.read_text(encoding="utf-8") for flag in NATIVE)
+
+
+def text_table(results: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    names = ("voxels", "encoder", "backbone", "BEV network", "head", "boxes", "all")
+    lines = [f"| network | where | matrices ms | {' | '.join(names)} | all, bf16 | training clouds/s |"]
+    lines.append("|---" * (len(names) + 5) + "|")
+    for one in results:
+        stages = " | ".join(f"{one['fp32'][name]:.1f}" for name in names)
+        lines.append(
+            f"| {one['network']} | {one['where']} | {one['yardstick_ms']:.0f} | {stages} | {one['bf16']['all']:.1f} | "
+            f"{one['training_clouds_per_second']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lidar", type=Path)
+    parser.add_argument("--radar", type=Path)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    cases = [(CONFIGS / "streets_dsvt.yaml", lidar_sample(options.lidar))]
+    if options.radar is not None:
+        sample = radar_sample(options.radar)
+        cases += [(CONFIGS / f"radar_{name}.yaml", sample) for name in ("pillars", "second", "dsvt")]
+    places = [(torch.device("cpu"), threads) for threads in options.threads]
+    if torch.cuda.is_available():
+        places.append((torch.device("cuda"), options.threads[-1]))
+    results = []
+    for device, threads in places:
+        torch.set_num_threads(threads)
+        product = yardstick(device)
+        where = f"{threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else torch.cuda.get_device_name(device)
+        for config, sample in cases:
+            figures = measure(config, sample, device, options.rounds)
+            results.append({"network": config.stem, "where": where, "yardstick_ms": product, **figures})
+            print(f"{config.stem}, {where}: {figures['fp32']['all']:.0f} ms a cloud", file=sys.stderr)
+    # Linux counts in KiB, macOS in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    print(text_table(results))
+    print(f"\nbfloat16 is {'' if native_bfloat16() else 'not '}native here; peak memory of it all {peak:.0f} MiB")
+    if options.json is not None:
+        document = {"results": results, "bfloat16_native": native_bfloat16(), "peak_mb": peak}
+        options.json.write_text(json.dumps(document | {"versions": versions(), "machine": machine()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
