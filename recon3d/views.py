@@ -20,6 +20,7 @@ class TrainingViews:
         bounds: [V, 2] near and far depth in scene units as the source states them, or None.
         points: sparse points of the source, or None.
         background: colour that is known to lie behind everything, or None.
+        names: the photos' file names without their ending, by which other files of theirs are found, or None.
     """
 
     cameras: Cameras
@@ -27,6 +28,7 @@ class TrainingViews:
     bounds: np.ndarray | None = None
     points: Points | None = None
     background: tuple[float, float, float] | None = None
+    names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.views)
@@ -48,4 +50,5 @@ class TrainingViews:
             bounds=None if scene.bounds is None else scene.bounds[train],
             points=scene.points,
             background=scene.background,
+            names=tuple(scene.photos[i].path.stem for i in train),
         )

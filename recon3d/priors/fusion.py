@@ -36,7 +36,7 @@ class Fusion(DepthPrior):
         ValueError: for no prior, or ``least`` out of range.
     """
 
-    def __init__(self, priors: list[DepthPrior], least: float = 0.5) -> None:
+    def __init__(self, priors: list[DepthPrior], least: float = 0.4) -> None:
         if not priors:
             raise ValueError("Fusion: priors is empty, expected at least one")
         if not 0 < least < 1:
