@@ -2,16 +2,20 @@
 "use strict";
 
 const ROW = 1024; // Gaussians in a row of the textures
+const BATCH = 1024; // Gaussians of an instance: drawn one by one they would keep no graphics card busy
 const SPLAT_NEAR = 0.01;
 
 const SPLAT_VERTEX = `#version 300 es
 precision highp float; precision highp int; precision highp usampler2D; precision highp sampler2D;
-uniform sampler2D shape; uniform usampler2D colours;
+uniform sampler2D shape; uniform usampler2D colours; uniform usampler2D order; uniform uint count;
 uniform mat3 rotation; uniform vec3 shift; uniform vec4 lens; uniform vec2 size; uniform vec2 range; uniform bool antialiased;
-layout(location = 0) in vec2 corner; layout(location = 1) in uint index;
 out vec4 colour; out vec2 offset;
 void main() {
   gl_Position = vec4(0.0, 0.0, 2.0, 1.0);
+  uint slot = uint(gl_InstanceID) * ${BATCH}u + uint(gl_VertexID) / 4u;
+  if (slot >= count) return;
+  uint index = texelFetch(order, ivec2(int(slot % ${ROW}u), int(slot / ${ROW}u)), 0).r;
+  vec2 corner = vec2(gl_VertexID & 1, (gl_VertexID >> 1) & 1) * 2.0 - 1.0;
   ivec2 at = ivec2(int(index % ${ROW}u), int(index / ${ROW}u));
   vec4 a = texelFetch(shape, ivec2(3 * at.x, at.y), 0);
   vec4 b = texelFetch(shape, ivec2(3 * at.x + 1, at.y), 0);
@@ -69,18 +73,14 @@ class Splats {
     this.rows = rows;
     this.painted = new Uint16Array(rows * ROW * 4);
     this.colours = makeTexture(gl, gl.RGBA16UI, ROW, rows, gl.RGBA_INTEGER, gl.UNSIGNED_SHORT, this.painted);
+    this.sorted = new Uint32Array(rows * ROW);
+    this.order = makeTexture(gl, gl.R32UI, ROW, rows, gl.RED_INTEGER, gl.UNSIGNED_INT, this.sorted);
+    const corners = new Uint16Array(6 * BATCH);
+    for (let i = 0; i < BATCH; i++) corners.set([0, 1, 2, 2, 1, 3].map((corner) => 4 * i + corner), 6 * i);
     this.array = gl.createVertexArray();
     gl.bindVertexArray(this.array);
-    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 1, -1, -1, 1, 1, 1]), gl.STATIC_DRAW);
-    gl.enableVertexAttribArray(0);
-    gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 0, 0);
-    this.order = gl.createBuffer();
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
-    gl.bufferData(gl.ARRAY_BUFFER, 4 * Math.max(this.count, 1), gl.DYNAMIC_DRAW);
-    gl.enableVertexAttribArray(1);
-    gl.vertexAttribIPointer(1, 1, gl.UNSIGNED_INT, 0, 0);
-    gl.vertexAttribDivisor(1, 1);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, corners, gl.STATIC_DRAW);
     gl.bindVertexArray(null);
     const { harmonics, degree, scales, rgba } = data;
     worker.postMessage({ load: { means: data.means, rgba, normals, harmonics, degree, scales } });
@@ -105,8 +105,9 @@ class Splats {
 
   take({ order, colours }) {
     const gl = this.gl;
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
-    gl.bufferSubData(gl.ARRAY_BUFFER, 0, order);
+    this.sorted.set(order);
+    gl.bindTexture(gl.TEXTURE_2D, this.order);
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, ROW, this.rows, gl.RED_INTEGER, gl.UNSIGNED_INT, this.sorted);
     if (colours) {
       this.painted.set(colours);
       gl.bindTexture(gl.TEXTURE_2D, this.colours);
@@ -129,7 +130,8 @@ class Splats {
     gl.uniform2f(use.at("size"), width, height);
     gl.uniform2f(use.at("range"), range[0], range[1]);
     gl.uniform1i(use.at("antialiased"), this.antialiased);
-    for (const [unit, name] of [[0, "shape"], [1, "colours"]]) {
+    gl.uniform1ui(use.at("count"), this.drawn);
+    for (const [unit, name] of [[0, "shape"], [1, "colours"], [2, "order"]]) {
       gl.activeTexture(gl.TEXTURE0 + unit);
       gl.bindTexture(gl.TEXTURE_2D, this[name]);
       gl.uniform1i(use.at(name), unit);
@@ -141,7 +143,7 @@ class Splats {
     gl.depthFunc(gl.LEQUAL); // what is beyond the far plane is drawn on it
     gl.depthMask(false);
     gl.bindVertexArray(this.array);
-    gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, this.drawn);
+    gl.drawElementsInstanced(gl.TRIANGLES, 6 * BATCH, gl.UNSIGNED_SHORT, 0, Math.ceil(this.drawn / BATCH));
     gl.bindVertexArray(null);
     gl.depthMask(true);
   }
