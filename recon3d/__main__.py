@@ -9,6 +9,9 @@ from datasets.programs.program import Command, Program
 
 COMMANDS = {
     "fit": Command("recon3d.fitting.command", "fit", "fit Gaussians to the photos of a scene", own_parser=True),
+    "prior": Command(
+        "recon3d.prior_command", "prior", "depth, confidence and points of a fit's prior", own_parser=True
+    ),
     "test": Command("recon3d.evaluate", "evaluate_run", "compare renders of a fitted run with its test photos"),
     "render": Command("recon3d.novel_views", "render", "pictures, depth and video of a splat along a path"),
     "suggest": Command("recon3d.suggest", "suggest", "say which further photos would help most"),
