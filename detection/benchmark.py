@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import InputError
-from datasets.files import replacing
 from datasets.programs.environment import machine, versions
 from datasets.programs.measuring import deviation, mean, measured
+from datasets.programs.seeds import about_configuration, results_of_seeds, write_json
 
+PROGRAM = (sys.executable, "-m", "detection")
 NOTES = {
     "std": "sample standard deviation over seeds (divided by n - 1); null for a single seed",
     "seconds": "wall clock of the whole `detect3d fit` process",
@@ -37,18 +35,26 @@ def benchmark(config: Path, *, out: Path, root: Path | None = None, seeds: int =
         root: Folder of the data, in place of the configuration's.
         seeds: Number of seeds.
     """
-    if seeds < 1:
-        raise InputError(f"--seeds is {seeds}, expected at least 1")
-    if not config.is_file():
-        raise InputError(f"{config}: there is no such configuration. The project's lie in configs/detection")
     about = {
-        "config": config.name,
-        "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
+        **about_configuration(config, seeds, "configs/detection"),
         "root": None if root is None else str(root.resolve()),
     }
-    results = [_result(out, seed, about, config) for seed in range(seeds)]
+    more = [] if root is None else [f"--root={about['root']}"]
+
+    def measure(run: Path, seed: int) -> dict[str, Any]:
+        seconds, peak_mb = measured([*PROGRAM, "fit", f"--config={config}", f"--out={run}", f"--seed={seed}", *more])
+        measured([*PROGRAM, "test", str(run), "--pictures=0"])
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        return {
+            "seconds": round(seconds, 2),
+            "peak_mb": round(peak_mb, 1),
+            "network_ms": 1000 * metrics["network_seconds_per_frame"],
+            "values": metrics["values"],
+        }
+
+    results = results_of_seeds(out, seeds, about, measure)
     table = summary(results) | {"about": about, "notes": NOTES, "versions": versions(), "machine": machine()}
-    _write_json(out / "table.json", table)
+    write_json(out / "table.json", table)
     print(f"\n{text_table(table)}\n\ntable: {out / 'table.json'}")
 
 
@@ -75,38 +81,3 @@ def text_table(table: Mapping[str, Any]) -> str:
         values = [table["mean"][key], table["std"][key], *(row[key] for row in table["per_seed"])]
         lines.append(f"| {key} | {' | '.join('–' if value is None else f'{value:.2f}' for value in values)} |")
     return "\n".join(lines)
-
-
-def _result(out: Path, seed: int, about: Mapping[str, Any], config: Path) -> dict[str, Any]:
-    """Train and test one seed, or read what an earlier call found."""
-    run, path = out / f"seed_{seed}", out / f"seed_{seed}.json"
-    if path.is_file():
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            old = result["about"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}: is not a result of this command ({error!r}). Delete it") from error
-        if old != about:
-            changed = ", ".join(
-                f"{key} {old.get(key)}, now {about[key]}" for key in about if old.get(key) != about[key]
-            )
-            raise InputError(f"{path}: is a result of something else ({changed}). Give another --out, or delete {out}")
-        print(f"seed {seed}: finished before")
-        return dict(result)
-    shutil.rmtree(run, ignore_errors=True)
-    run.parent.mkdir(parents=True, exist_ok=True)
-    print(f"seed {seed}:", flush=True)
-    more = [] if about["root"] is None else [f"--root={about['root']}"]
-    program = [sys.executable, "-m", "detection"]
-    seconds, peak_mb = measured([*program, "fit", f"--config={config}", f"--out={run}", f"--seed={seed}", *more])
-    measured([*program, "test", str(run), "--pictures=0"])
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    result = {"about": dict(about), "seed": seed, "seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)}
-    result |= {"network_ms": 1000 * metrics["network_seconds_per_frame"], "values": metrics["values"]}
-    _write_json(path, result)
-    return result
-
-
-def _write_json(path: Path, value: object) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")

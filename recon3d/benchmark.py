@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import InputError
-from datasets.files import replacing
 from datasets.programs.environment import machine, versions
 from datasets.programs.measuring import deviation, mean, measured
+from datasets.programs.seeds import about_configuration, results_of_seeds, write_json
 
+PROGRAM = (sys.executable, "-m", "recon3d")
 NOTES = {
     "std": "sample standard deviation over seeds (divided by n - 1); null for a single seed",
     "seconds": "wall clock of the whole `recon3d fit` process: start of Python, compiling or loading kernels, "
@@ -40,19 +38,24 @@ def benchmark(config: Path, *, root: Path, out: Path, seeds: int = 3, views: int
         seeds: Number of seeds.
         views: Number of train views, where it is not to be the configuration's.
     """
-    if seeds < 1:
-        raise InputError(f"--seeds is {seeds}, expected at least 1")
-    if not config.is_file():
-        raise InputError(f"{config}: there is no such configuration. The project's lie in configs/recon3d")
     about = {
-        "config": config.name,
-        "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
+        **about_configuration(config, seeds, "configs/recon3d"),
         "root": str(root if str(root) == "builtin" else root.resolve()),
         "views": views,
     }
-    results = [_result(out, seed, about, config, views) for seed in range(seeds)]
+    more = [] if views is None else [f"--data.views={views}"]
+
+    def measure(run: Path, seed: int) -> dict[str, Any]:
+        arguments = [f"--config={config}", f"--data.root={about['root']}", f"--out={run}", f"--seed={seed}", *more]
+        seconds, peak_mb = measured([*PROGRAM, "fit", *arguments])
+        measured([*PROGRAM, "test", str(run)])
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        result = {key: metrics[key] for key in ("scene", "train", "gaussians", "mean", "images", "conventions")}
+        return {**result, "seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)}
+
+    results = results_of_seeds(out, seeds, about, measure)
     table = summary(results) | {"about": about, "notes": NOTES, "versions": versions(), "machine": machine()}
-    _write_json(out / "table.json", table)
+    write_json(out / "table.json", table)
     print(f"\n{text_table(table)}\n\ntable: {out / 'table.json'}")
 
 
@@ -108,43 +111,3 @@ def _short(key: str, value: float) -> str:
     if key in ("seconds", "gaussians", "peak_mb"):
         return f"{value:.1f}" if key == "seconds" else f"{value:.0f}"
     return f"{value:.2f}" if "psnr" in key else f"{value:.4f}"
-
-
-def _result(out: Path, seed: int, about: Mapping[str, Any], config: Path, views: int | None) -> dict[str, Any]:
-    """Fit and test one seed, or read what an earlier call found."""
-    run, path = out / f"seed_{seed}", out / f"seed_{seed}.json"
-    if path.is_file():
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            old = result["about"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}: is not a result of this command ({error!r}). Delete it") from error
-        if old != about:
-            changed = ", ".join(
-                f"{key} {old.get(key)}, now {about[key]}" for key in about if old.get(key) != about[key]
-            )
-            raise InputError(f"{path}: is a result of something else ({changed}). Give another --out, or delete {out}")
-        print(f"seed {seed}: finished before")
-        return result
-    shutil.rmtree(run, ignore_errors=True)
-    run.parent.mkdir(parents=True, exist_ok=True)
-    print(f"seed {seed}:", flush=True)
-    more = [] if views is None else [f"--data.views={views}"]
-    seconds, peak_mb = measured(
-        _recon3d("fit", "--config", config, f"--data.root={about['root']}", "--out", run, f"--seed={seed}", *more)
-    )
-    measured(_recon3d("test", run))
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    result = {key: metrics[key] for key in ("scene", "train", "gaussians", "mean", "images", "conventions")}
-    result |= {"about": dict(about), "seed": seed, "seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)}
-    _write_json(path, result)
-    return result
-
-
-def _recon3d(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "recon3d", *map(str, arguments)]
-
-
-def _write_json(path: Path, value: object) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
 import yaml
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 
 from datasets.errors import InputError
-from datasets.programs.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from datasets.programs.command_line import ErrorsThatHelp
-from datasets.programs.run_folder import LOGS, RunFolders, last_checkpoint
-from datasets.programs.stopping import Stop
+from datasets.programs.fit_command import RunFolderCLI, quiet
+from datasets.programs.run_folder import RunFolders, last_checkpoint
 from detection.channels import select_channels
 from detection.run import METRICS, PICTURES
 from detection.trained import MODEL, Trained, save_model
@@ -31,60 +25,39 @@ from detection.training.module import DetectorModule
 RUNS = RunFolders(MODEL, (METRICS, PICTURES), ("seed", "model.", "data.", "trainer.max_epochs", "trainer.precision"))
 
 
-class FitParser(ErrorsThatHelp, LightningArgumentParser):
-    """LightningCLI's parser with this project's error messages."""
-
-
-class FitCLI(LightningCLI):
-    """Options of a fit; after construction ``config``, ``model``, ``datamodule`` and ``trainer`` are ready."""
+class FitCLI(RunFolderCLI):
+    """Options of a fit of a detector."""
 
     def __init__(self, argv: Sequence[str]) -> None:
-        self.stop = Stop()
         super().__init__(
-            DetectorModule,
-            CloudData,
-            save_config_callback=None,  # the run folder keeps the configuration
-            seed_everything_default=False,
-            parser_class=FitParser,
-            parser_kwargs={"prog": "detect3d fit", "description": fit.__doc__},
-            trainer_defaults={
+            argv,
+            program="detect3d fit",
+            description=fit.__doc__,
+            module=DetectorModule,
+            data=CloudData,
+            trainer={
                 "accelerator": "cuda" if torch.cuda.is_available() else "cpu",
-                "devices": 1,
                 "max_epochs": 20,
                 "gradient_clip_val": 10.0,
-                "num_sanity_val_steps": 0,
-                "limit_val_batches": 0,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "enable_checkpointing": True,
                 "use_distributed_sampler": False,  # our loader shares the batches out
-                "callbacks": [self.stop, ProgressBar()],
             },
-            args=list(argv),
-            run=False,
-            auto_configure_optimizers=False,
+            progress=ProgressBar(),
+            checkpoint_keys=("pytorch-lightning_version",),
+            seeds="weights, order, variation and noise",
         )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our own ``--seed`` in place of Lightning's."""
-        parser.add_argument("--seed", type=int, default=0, help="Seed of weights, order, variation and noise.")
-        parser.add_argument("--out", type=Path, required=True, help="Folder of the run; made if it does not exist.")
+        """Where the data are."""
+        super().add_default_arguments_to_parser(parser)
         parser.add_argument(
             "--root", type=Path | None, help="Folder of the data: in place of `root` in data.train and data.test."
         )
-        parser.add_argument("--resume", action="store_true", help="Continue from the run folder's last checkpoint.")
-        parser.add_argument("--overwrite", action="store_true", help="Delete what an earlier run left in --out.")
-        parser.add_argument(
-            "--time_limit", type=float | None, help="Stop with a checkpoint after this many seconds, start included."
-        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Callbacks with settings, and one seed for module and data."""
-        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        """Callbacks with settings."""
+        super().add_arguments_to_parser(parser)
         parser.add_lightning_class_args(History, "history")
         parser.add_lightning_class_args(Previews, "previews")
-        parser.link_arguments("seed", "model.seed")
-        parser.link_arguments("seed", "data.seed")
 
     def _set_seed(self) -> None:
         """Seed what draws the first weights."""
@@ -96,27 +69,6 @@ class FitCLI(LightningCLI):
         for key in [key for key in data.keys() if key.startswith(("train.", "test.")) and key.endswith(".root")]:  # noqa: SIM118
             data[key] = Path(data[key] if root is None else root).resolve()
         self.config.root = None
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """The trainer, writing into the run folder."""
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        run = self.config.out
-        trainer = self.config_init.trainer
-        trainer.default_root_dir = run
-        if trainer.logger in (None, True):
-            trainer.logger = TensorBoardLogger(run, name="", version=LOGS)
-        plugins = trainer.plugins or []
-        checkpoints = AtomicCheckpointIO(("pytorch-lightning_version",), "detect3d fit")
-        trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), checkpoints]
-        return super().instantiate_trainer(**kwargs)
-
-    def configuration(self) -> str:
-        """The full configuration as YAML, to fit again from."""
-        config = self.config.clone()
-        config.resume = config.overwrite = False
-        text: str = self.parser.dump(config, skip_none=False)
-        return text
 
 
 def fit(argv: Sequence[str]) -> None:
@@ -130,7 +82,7 @@ def fit(argv: Sequence[str]) -> None:
     Every key of the YAML is an option too, and options after --config win.
     """
     began = time.perf_counter()
-    with _quiet():
+    with quiet():
         _fit(FitCLI(argv), began)
 
 
@@ -154,15 +106,10 @@ def _fit(cli: FitCLI, began: float) -> None:
     history.start_clock(began)
     trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
 
-    step, steps = trainer.global_step, trainer.max_steps
-    if cli.stop.signal is not None:
-        print(f"stopped after step {step} of {steps}; the same command with --resume continues", file=sys.stderr)
-        raise KeyboardInterrupt
+    cli.tell_the_end()
     if trainer.is_global_zero:
         save_model(run / MODEL, trained)
-        if cli.stop.out_of_time and step < steps:
-            print(f"time is up after step {step} of {steps}; the same command with --resume continues", file=sys.stderr)
-        print(f"{step} steps in {history.seconds:.1f} s: {run / MODEL}", file=sys.stderr)
+        print(f"{trainer.global_step} steps in {history.seconds:.1f} s: {run / MODEL}", file=sys.stderr)
 
 
 def _described(cli: FitCLI) -> Trained:
@@ -188,17 +135,3 @@ def _described(cli: FitCLI) -> Trained:
         )
     config = yaml.safe_load(cli.configuration())["model"]["detector"]
     return Trained(detector, config, names, first.channels, cli.datamodule.features)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's advice about things that do not concern a fit from the terminal."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        logger.setLevel(level)
