@@ -4,7 +4,7 @@ A sparse backbone maps a :class:`detection.sparse.SparseTensor` to another, as :
 """
 
 from detection.backbones.bev import BEVNet
-from detection.backbones.second import SparseEncoder
+from detection.backbones.second import InTurn, SparseEncoder
 from detection.backbones.voxelnext import SparsePyramid
 
-__all__ = ["BEVNet", "SparseEncoder", "SparsePyramid"]
+__all__ = ["BEVNet", "InTurn", "SparseEncoder", "SparsePyramid"]

@@ -79,3 +79,14 @@ class SparseEncoder(nn.Module):
     def forward(self, voxels: SparseTensor) -> SparseTensor:
         """Features [M, out_channels] in a grid 8 times as coarse (for four stages), and 16 times along z."""
         return self.steps(voxels)
+
+
+class InTurn(nn.Sequential):
+    """Backbones one after another, e.g. sparse convolutions on fine voxels and a transformer on coarse ones.
+
+    Args:
+        backbones: each takes the sparse tensor that the one before gives.
+    """
+
+    def __init__(self, backbones: list[nn.Module]) -> None:
+        super().__init__(*backbones)

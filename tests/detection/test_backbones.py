@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from detection.backbones import BEVNet, SparseEncoder, SparsePyramid
+from detection.backbones import BEVNet, InTurn, SparseEncoder, SparsePyramid
 from detection.backbones.voxelnext import flattened
+from detection.dsvt import DSVT
 from detection.encoders import MeanEncoder, PointNetEncoder
 from detection.sparse import SparseTensor, VoxelGrid, voxelise
 
@@ -102,6 +103,21 @@ def test_the_map_seen_from_above(residual: bool, strides: tuple[int, ...], shape
     assert result.shape == (2, 16, *shape)
     with pytest.raises(ValueError, match="2 voxels of 2 features above each other are 4, but this network expects 6"):
         network(voxels.with_features(voxels.features[:, :2]))
+
+
+def test_the_map_has_the_features_of_voxels_above_each_other() -> None:
+    voxels = encoded(*cloud())
+    dense = voxels.dense()
+    expected = torch.cat([dense[:, :, level] for level in range(dense.shape[2])], dim=1)
+    assert torch.equal(voxels.bev(), expected)
+    assert voxels.bev().is_contiguous(memory_format=torch.channels_last)
+
+
+def test_backbones_in_turn() -> None:
+    torch.manual_seed(0)
+    first, second = SparseEncoder(4, (4, 8, 8), (1, 1, 1), 8).eval(), DSVT(8, 5, 2, 16, (1,), set_size=8).eval()
+    voxels = encoded(*cloud())
+    assert torch.equal(InTurn([first, second])(voxels).features, second(first(voxels)).features)
 
 
 def test_misfits_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
@@ -12,9 +13,11 @@ import yaml
 from torch import nn
 from toy import CONFIG, ToyClouds
 
+from datasets.pointclouds.types import PointCloudSample
 from detection.channels import select_channels
 from detection.detector import Detector
 from detection.trained import build
+from detection.training.data import Needed
 from detection.training.loader import collate, order
 from detection.training.processes import JointBatchNorm, join_batch_norms
 
@@ -107,3 +110,23 @@ def test_channels_are_chosen_and_divided() -> None:
     torch.testing.assert_close(chosen.points[:, 3], sample.points[:, 3] / 100)
     assert select_channels(sample, {}).channels == ("x", "y", "z")
     assert select_channels(sample, None) is sample
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_training_keeps_what_it_needs(in_memory: bool) -> None:
+    class Counted(ToyClouds):
+        read = 0
+
+        def __getitem__(self, index: int) -> PointCloudSample:
+            self.read += 1
+            return super().__getitem__(index)
+
+    samples = Counted(2)
+    needed = Needed(samples, {}, in_memory)
+    seen = [needed[index] for index in (0, 1, 1, 0)]
+    assert len(needed) == 2
+    assert samples.read == (2 if in_memory else 4)
+    assert torch.equal(seen[0].points, samples[0].points[:, :3])
+    assert torch.equal(seen[0].points, seen[3].points)
+    power = Needed(samples, FEATURES, in_memory)[0].points[:, 3]
+    assert torch.equal(power, samples[0].points[:, 3]), "numbers are divided once, when batches are made"
