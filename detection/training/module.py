@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import AdamW
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from datasets.errors import InputError
@@ -92,6 +93,17 @@ class DetectorModule(LightningModule):
                 "model.learning_rate, or look at these frames with detect3d check"
             )
         return {name: value if name == "loss" else value.detach() for name, value in losses.items()}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm, or each value (Lightning's hook, whose own refuses fused optimisers under bf16)."""
+        if gradient_clip_val:
+            clip = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
+            clip(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning's hook; InputError for weights that must not be kept."""
