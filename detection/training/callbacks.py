@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from tqdm import tqdm
 
+from datasets.programs.progress import StepBar
 from datasets.programs.run_folder import HISTORY, PREVIEWS, write_text
 from detection.evaluate import detect, draw, evaluate
 from detection.training.data import CloudData
@@ -75,45 +74,12 @@ class History(Callback):
         self._started -= state_dict["seconds"]
 
 
-class ProgressBar(Callback):
+class ProgressBar(StepBar):
     """A bar over all steps with the loss."""
 
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning's hook."""
-        # Where nobody watches (a log file) a line now and then is enough.
-        interval = 0.1 if sys.stderr.isatty() else 15
-        self._bar = tqdm(
-            total=trainer.max_steps,
-            initial=trainer.global_step,
-            desc="fit",
-            unit="step",
-            mininterval=interval,
-            disable=not trainer.is_global_zero,
-        )
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Lightning's hook."""
-        assert self._bar is not None
-        self._bar.set_postfix_str(f"loss {float(outputs['loss']):.3f}", refresh=False)
-        self._bar.update()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning's hook."""
-        self._close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lightning's hook."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    def text(self, trainer: Trainer, outputs: Any) -> str:
+        """The loss of the step."""
+        return f"loss {float(outputs['loss']):.3f}"
 
 
 class Previews(Callback):

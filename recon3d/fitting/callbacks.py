@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from tqdm import tqdm
 
+from datasets.programs.progress import StepBar
 from recon3d.fitting.data import Batch, SceneData
 from recon3d.fitting.module import SplatModule
 from recon3d.fitting.run_folder import HISTORY, PREVIEWS, write_text
@@ -95,45 +94,16 @@ def _squared_error(colour: torch.Tensor, batch: Batch) -> float:
     return float(error.mean() if mask is None else error[mask].mean() if bool(mask.any()) else error.new_zeros(()))
 
 
-class ProgressBar(Callback):
+class ProgressBar(StepBar):
     """A bar with the PSNR and the number of Gaussians that History recorded last."""
 
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-        self._records: list[dict[str, float]] = []
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning's hook."""
-        self._records = next(callback.records for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
-        # Where nobody watches (a log file) a line now and then is enough.
-        interval = 0.1 if sys.stderr.isatty() else 15
-        self._bar = tqdm(
-            total=trainer.max_steps, initial=trainer.global_step, desc="fit", unit="step", mininterval=interval
-        )
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Lightning's hook."""
-        assert self._bar is not None
-        if self._records and self._records[-1]["step"] == trainer.global_step:
-            latest = self._records[-1]
-            text = f"PSNR {latest['psnr']:.2f}, {latest['gaussians']} Gaussians"
-            self._bar.set_postfix_str(text, refresh=False)
-        self._bar.update()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning's hook."""
-        self._close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lightning's hook."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    def text(self, trainer: Trainer, outputs: Any) -> str | None:
+        """The newest record."""
+        history = next(callback for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
+        if not history.records or history.records[-1]["step"] != trainer.global_step:
+            return None
+        latest = history.records[-1]
+        return f"PSNR {latest['psnr']:.2f}, {latest['gaussians']} Gaussians"
 
 
 class Previews(Callback):
