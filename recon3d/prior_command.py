@@ -13,6 +13,7 @@ import numpy as np
 
 from datasets.errors import InputError
 from datasets.files import replacing
+from datasets.programs.fit_command import quiet
 from recon3d.fitting.command import FitCLI
 from recon3d.fitting.run_folder import write_text
 from recon3d.initialisation.clouds import back_project
@@ -33,13 +34,14 @@ def prior(argv: Sequence[str]) -> None:
 
       recon3d prior --config configs/recon3d/photos.yaml --data.root SCENE --out DIR
 
-    Another prior: --model.initialiser.prior recon3d.priors.multi_view_stereo.MultiViewStereo
+    Another prior: --model.initialiser.prior recon3d.priors.fusion.Fusion
 
     DIR gets depth/NAME.npy (z-depth in the scene's units, 0 where unknown, as recon3d.priors.file_depth.FileDepth reads
     it), confidence/NAME.png (8 bits), pictures/NAME.png (photo, depth, confidence), points.ply (coloured points with
     their confidence, in the world of the scene's files) and summary.json.
     """
-    cli = FitCLI(argv, "recon3d prior", prior.__doc__)
+    with quiet():
+        cli = FitCLI(argv, "recon3d prior", prior.__doc__)
     folder: Path = cli.config.out
     if any((folder / name).exists() for name in (DEPTH, CONFIDENCE, PICTURES, POINTS)):
         if not cli.config.overwrite:

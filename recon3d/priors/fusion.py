@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 
 from datasets.errors import InputError
+from recon3d.priors.epipolar_flow import EpipolarFlow
 from recon3d.priors.evidence import gather
 from recon3d.priors.landmarks import Landmarks
+from recon3d.priors.multi_view_stereo import MultiViewStereo
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.priors.view_selection import choose_targets, depth_ranges
@@ -29,14 +31,16 @@ class Fusion(DepthPrior):
     the photos therefore loses its weight, and a pixel that only it knows becomes a hole.
 
     Args:
-        priors: the priors, at least one; one that cannot work on these views (no measured depth, say) raises.
+        priors: the priors, at least one; None for flow and stereo. One that cannot work on these views raises.
         least: confidence, 0..1, below which a depth is not believed.
 
     Raises:
         ValueError: for no prior, or ``least`` out of range.
     """
 
-    def __init__(self, priors: list[DepthPrior], least: float = 0.4) -> None:
+    def __init__(self, priors: list[DepthPrior] | None = None, least: float = 0.4) -> None:
+        if priors is None:
+            priors = [EpipolarFlow(), MultiViewStereo()]
         if not priors:
             raise ValueError("Fusion: priors is empty, expected at least one")
         if not 0 < least < 1:

@@ -139,6 +139,10 @@ def test_evidence_tells_right_from_wrong(still_life: TrainingViews) -> None:
     assert np.median(right.error) < 0.5
 
 
+def test_flow_and_stereo_where_nothing_is_said() -> None:
+    assert [type(prior).__name__ for prior in Fusion().priors] == ["EpipolarFlow", "MultiViewStereo"]
+
+
 def test_arguments_out_of_range(still_life: TrainingViews) -> None:
     with pytest.raises(ValueError, match="priors"):
         Fusion([])
