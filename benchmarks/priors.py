@@ -4,10 +4,10 @@
 
 Scenes: the built-in one (exact depth) at 2, 3 and 6 views, and with ``--rgbd`` a folder of RGB-D photos (a sensor's
 depth): of all its photos the ``--views`` consecutive ones whose depth shows that they overlap most. Photos alone go
-into a prior; the depth is only compared with. Fused is recon3d.priors.fusion of the two others. Columns: mean relative error |depth - truth| / truth; shares of
-the known pixels within 1, 3 and 10 %; coverage, the share of pixels with a true depth that the prior knows; the share
-of all pixels with a true depth that are within 3 %; CPU and wall clock seconds, after kernels are compiled.
-Each is given for everything that a prior knows, and for what it is confident of.
+into a prior; the depth is only compared with. Fused is recon3d.priors.fusion of the two others. Columns: mean relative
+error |depth - truth| / truth; shares of the known pixels within 1, 3 and 10 %; coverage, the share of pixels with a
+true depth that the prior knows; the share of all pixels with a true depth that are within 3 %; CPU and wall clock
+seconds, after kernels are compiled. Each is given for everything that a prior knows, and for what it is confident of.
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ def main() -> None:
                 numbers = " ".join("           -" if row[key] is None else f"{row[key]:12.4f}" for key in head)
                 print(f"{title:34} {name:16} {pixels:10} {numbers} {result.cpu:7.1f} {result.wall:7.1f}", flush=True)
     if arguments.json is not None:
-        result = {"rows": rows, "confident": CONFIDENT, "versions": versions(), "machine": machine()}
+        summary = {"rows": rows, "confident": CONFIDENT, "versions": versions(), "machine": machine()}
         with replacing(arguments.json) as temporary:
-            temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -59,18 +59,14 @@ def prior(argv: Sequence[str]) -> None:
     estimates = initialiser.prior(views)
     seconds = time.perf_counter() - began
     write(folder, views, estimates, cli.datamodule.scene.scene_to_source)
-    rows = [
-        {
-            "name": name,
-            "known": float(e.known.mean()),
-            "confidence": float(e.confidence[e.known].mean()) if e.known.any() else 0.0,
-        }
-        for name, e in zip(names_of(views), estimates, strict=True)
-    ]
+    rows = []
+    for name, estimate in zip(names_of(views), estimates, strict=True):
+        known = float(estimate.known.mean())
+        confidence = float(estimate.confidence[estimate.known].mean()) if known else 0.0
+        rows.append({"name": name, "known": known, "confidence": confidence})
+        print(f"{name}: depth for {100 * known:.1f} % of the pixels, confidence {confidence:.2f}")
     summary = {"prior": type(initialiser.prior).__name__, "seconds": round(seconds, 2), "views": rows}
     write_text(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
-    for row in rows:
-        print(f"{row['name']}: depth for {100 * row['known']:.1f} % of the pixels, confidence {row['confidence']:.2f}")
     print(f"{summary['prior']} took {seconds:.1f} s: {folder / POINTS}, {folder / PICTURES}")
 
 

@@ -129,6 +129,22 @@ def test_an_ambiguous_feature_matches_nothing() -> None:
     assert len(match(pair, source, off_line)) == 0
 
 
+def test_landmarks_by_chance_stand_alone() -> None:
+    draw = np.random.default_rng(0)
+    cameras = ring([0, 10])
+    right = draw.uniform([-1, -0.7, -0.1], [1, 0.7, 0.1], (200, 3))  # on a wall
+    pose = cameras.camera_to_world[0].double().numpy()
+    rays = np.column_stack([draw.uniform(-0.4, 0.4, (60, 2)), np.ones(60)])
+    wrong = rays * np.exp(draw.uniform(-1, 4, 60))[:, None] @ pose[:3, :3].T + pose[:3, 3]
+    everything = Landmarks(np.concatenate([right, wrong]), np.tile([0, 1], (260, 1)))
+    kept = everything.supported(cameras)
+    assert np.isin(right, kept.xyz).all(axis=1).mean() > 0.9
+    assert np.isin(wrong, kept.xyz).all(axis=1).mean() < 0.2
+    alone = Landmarks(wrong, np.tile([0, 1], (60, 1)))
+    assert len(alone.supported(cameras)) < 0.25 * len(alone)
+    assert len(NO_LANDMARKS.supported(cameras)) == 0
+
+
 def test_planes_are_found_one_after_the_other() -> None:
     draw = np.random.default_rng(0)
     floor = np.column_stack([draw.uniform(-3, 3, 600), np.full(600, 1.0), draw.uniform(2, 8, 600)])

@@ -98,7 +98,7 @@ def test_textureless_photos_give_no_certainty(still_life: TrainingViews) -> None
     grey = View(np.full((180, 240, 3), 0.5, np.float32))
     for estimate in MultiViewStereo()(TrainingViews(still_life.cameras, (grey,) * 3)):
         assert np.isfinite(estimate.depth).all()
-        assert estimate.confidence.max() <= 0.61
+        assert estimate.confidence.max() < 0.3
 
 
 def test_views_at_one_place_and_views_without_overlap_have_no_depth(still_life: TrainingViews) -> None:
@@ -113,7 +113,7 @@ def test_views_at_one_place_and_views_without_overlap_have_no_depth(still_life: 
 def test_photos_of_another_place_match_little(still_life: TrainingViews) -> None:
     noise = View(np.random.default_rng(0).random((180, 240, 3)).astype(np.float32))
     views = TrainingViews(still_life.cameras[:2], (still_life.views[0], noise))
-    assert max(e.known.mean() for e in MultiViewStereo()(views)) < 0.15
+    assert max(e.known.mean() for e in MultiViewStereo()(views)) < 0.03, "chance matches do not stand in regions"
 
 
 @pytest.mark.parametrize("size", [(16, 16), (30, 8), (3, 40), (1, 1)])
@@ -145,7 +145,15 @@ def test_one_view_is_refused(still_life: TrainingViews) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"targets": 0}, {"sweep_pixels": 0}, {"depths": 3}, {"reach": 0}, {"smallest": 0}, {"tolerance": float("nan")}],
+    [
+        {"targets": 0},
+        {"sweep_pixels": 0},
+        {"depths": 3},
+        {"reach": 0},
+        {"smallest": 0},
+        {"tolerance": float("nan")},
+        {"agreement": 1.0},
+    ],
 )
 def test_arguments_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
