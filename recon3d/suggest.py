@@ -41,8 +41,8 @@ def suggest(
 
     Args:
         run: Folder of the run.
-        candidates: around (places beside and beyond those of the photos used), photos (the scene's photos that the fit
-            did not use), or a file with cameras, FILE.json, as in cameras.json.
+        candidates: around (places beside and beyond those of the photos used), photos (the scene's photos that neither
+            the fit used nor the test), or a file with cameras, FILE.json, as in cameras.json.
         count: How many to suggest.
         root: Where the scene's folder is now, if it was moved since the fit.
         device: Where to compute.
@@ -79,9 +79,9 @@ def suggest(
 def _pool(candidates: str, scene: Scene, splat: Splat, used: Cameras) -> tuple[Cameras, list[str]]:
     """The candidates, and their photos' names where they have them."""
     if candidates == "photos":
-        others = [i for i in range(len(scene)) if i not in scene.train]
+        others = [i for i in range(len(scene)) if i not in (*scene.train, *scene.test)]
         if not others:
-            raise InputError(f"scene {scene.name} has no further photos: give --candidates around")
+            raise InputError(f"scene {scene.name} has no photos beside those of fit and test: give --candidates around")
         if len({scene.cameras[i].size for i in others}) > 1:
             raise InputError(f"the further photos of {scene.name} differ in size: give --candidates around")
         return scene.cameras[others], [scene.photos[i].path.name for i in others]

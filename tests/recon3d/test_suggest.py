@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from datasets.errors import InputError, SceneError
 from datasets.types import Scene, View
@@ -71,11 +72,21 @@ def test_candidates_around_look_at_the_focus_from_beside_and_beyond() -> None:
         paths.around(used, focus, 0, 3)
 
 
+@pytest.fixture
+def spared_run(fitted_run: FittedRun) -> FittedRun:
+    """The run, of whose photos the second and fourth are left out of fit and test."""
+    path = fitted_run.folder / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["data"] |= {"train": [0, 4], "test": [2]}
+    path.write_text(yaml.safe_dump(config))
+    return fitted_run
+
+
 @pytest.mark.parametrize("pool", ["around", "photos", "file"])
 def test_the_command_writes_words_pictures_and_cameras(
-    fitted_run: FittedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], pool: str
+    spared_run: FittedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], pool: str
 ) -> None:
-    run = fitted_run.folder
+    run = spared_run.folder
     if pool == "file":
         suggest(run, candidates="around", count=3, report=False)
         (run / "suggestions" / "cameras.json").rename(tmp_path / "places.json")
@@ -111,7 +122,7 @@ def test_the_command_writes_words_pictures_and_cameras(
     assert np.abs(seen.astype(int) - first[:, :72]).max() <= 1
 
 
-def test_no_photo_is_opened(fitted_run: FittedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_photo_is_opened(spared_run: FittedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     def never() -> View:
         raise AssertionError("a photo was opened")
 
@@ -120,8 +131,8 @@ def test_no_photo_is_opened(fitted_run: FittedRun, monkeypatch: pytest.MonkeyPat
         return replace(scene, photos=tuple(replace(photo, load=never) for photo in scene.photos))
 
     monkeypatch.setattr("recon3d.suggest.open_scene_of", closed)
-    suggest(fitted_run.folder, candidates="photos", count=1, report=False)
-    assert (fitted_run.folder / "suggestions" / "1.png").is_file()
+    suggest(spared_run.folder, candidates="photos", count=1, report=False)
+    assert (spared_run.folder / "suggestions" / "1.png").is_file()
 
 
 def test_the_map_shows_cameras_in_their_colours() -> None:
@@ -143,26 +154,31 @@ def test_the_map_shows_cameras_in_their_colours() -> None:
     ],
 )
 def test_what_cannot_be_suggested_is_one_clear_error(
-    fitted_run: FittedRun, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+    spared_run: FittedRun, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert main(["suggest", str(fitted_run.folder), *options]) == 1
+    assert main(["suggest", str(spared_run.folder), *options]) == 1
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
-    assert not (fitted_run.folder / "suggestions").exists()
+    assert not (spared_run.folder / "suggestions").exists()
+
+
+def test_test_photos_are_no_candidates(fitted_run: FittedRun) -> None:
+    with pytest.raises(InputError, match="no photos beside those of fit and test"):
+        suggest(fitted_run.folder, candidates="photos", report=False)
 
 
 @pytest.mark.parametrize("content", ["[]", '{"frames": 3}', '{"frames": [{"text": 1}]}'])
-def test_a_spoiled_listing_is_named(fitted_run: FittedRun, content: str) -> None:
-    (fitted_run.folder / "suggestions").mkdir()
-    (fitted_run.folder / "suggestions" / "cameras.json").write_text(content)
+def test_a_spoiled_listing_is_named(spared_run: FittedRun, content: str) -> None:
+    (spared_run.folder / "suggestions").mkdir()
+    (spared_run.folder / "suggestions" / "cameras.json").write_text(content)
     with pytest.raises(SceneError, match="does not hold suggestions"):
-        write_report(fitted_run.folder)
+        write_report(spared_run.folder)
 
 
-def test_colours_behind_objects_are_known(fitted_run: FittedRun) -> None:
+def test_colours_behind_objects_are_known(spared_run: FittedRun) -> None:
     """Nothing is gained by looking at a background that is known."""
-    nothing = replace(fitted_run.truth, gaussians=fitted_run.truth.gaussians[torch.zeros(150, dtype=torch.bool)])
-    told = told_by_all(nothing, fitted_run.cameras)
-    assert predict(nothing, fitted_run.cameras[0], told, known_background=True).error.max() == 0
-    assert predict(nothing, fitted_run.cameras[0], told, known_background=False).error.min() > 0
+    nothing = replace(spared_run.truth, gaussians=spared_run.truth.gaussians[torch.zeros(150, dtype=torch.bool)])
+    told = told_by_all(nothing, spared_run.cameras)
+    assert predict(nothing, spared_run.cameras[0], told, known_background=True).error.max() == 0
+    assert predict(nothing, spared_run.cameras[0], told, known_background=False).error.min() > 0
