@@ -24,7 +24,7 @@ from detection.trained import Trained, load_model
 
 TOLERANCE = 5e-3  # metres, radians and scores
 COUNTS = (0, 1, 2, 17, 600, 5000)
-MEND = "Install onnx and onnxruntime: `pip install sparse-vision-3d[onnx]`, or `pip install onnx onnxruntime`"
+MEND = "Install onnx and onnxruntime: `pip install onnx onnxruntime`"
 
 
 def export(model: Path, *, onnx: Path, check: bool = True) -> None:
