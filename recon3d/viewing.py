@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,6 +20,7 @@ from recon3d.gaussians import Gaussians
 from recon3d.pictures import draw
 from recon3d.runs import read_config, torch_device
 from recon3d.splats import SUFFIXES, Splat, load_splat
+from recon3d.uncertainty import predict, told_by_all
 
 _HEADER = 1 << 16  # bytes in which a PLY names its properties
 
@@ -52,18 +54,36 @@ class ViewedSplat:
         """[4, 4] similarity from the splat's world to that of the photos' files."""
         return self.splat.scene_to_source
 
+    @property
+    def predicts_error(self) -> bool:
+        """Whether there are train photos to predict errors from."""
+        return self.scene is not None and len(self.scene.train) > 0
+
     def render(self, camera: Cameras, width: int, height: int) -> View:
         """What ``camera`` (a batch of one) sees when its picture has width x height pixels."""
-        scale = torch.tensor([width, height]) / camera.sizes[0]
-        intrinsics = camera.intrinsics.clone()
-        intrinsics[0, :2] *= scale[:, None].to(intrinsics.dtype)
-        sized = Cameras(camera.world_to_camera, intrinsics, torch.tensor([[width, height]]))
-        seen = draw(self.splat.gaussians, sized, self.splat.background, self.splat.antialiased)
+        seen = draw(self.splat.gaussians, _sized(camera, width, height), self.splat.background, self.splat.antialiased)
         return View(seen.colour.cpu().numpy(), depth=seen.depth)
+
+    def error(self, camera: Cameras, width: int, height: int) -> np.ndarray:
+        """[H, W] predicted mean absolute error of what :meth:`render` shows, see :mod:`recon3d.uncertainty`."""
+        known = self.scene is not None and self.scene.background is not None
+        return predict(self.splat, _sized(camera, width, height), self._told, known).error
+
+    @cached_property
+    def _told(self) -> torch.Tensor:
+        assert self.scene is not None  # predicts_error
+        return told_by_all(self.splat, self.scene.cameras[list(self.scene.train)])
 
     def parameters(self) -> dict[str, np.ndarray]:
         """The six arrays of :class:`recon3d.gaussians.Gaussians`, by name."""
         return {name: value.cpu().numpy() for name, value in self.splat.gaussians.parameters().items()}
+
+
+def _sized(camera: Cameras, width: int, height: int) -> Cameras:
+    """The same view as a picture of width x height pixels."""
+    intrinsics = camera.intrinsics.clone()
+    intrinsics[0, :2] *= (torch.tensor([width, height]) / camera.sizes[0])[:, None].to(intrinsics.dtype)
+    return Cameras(camera.world_to_camera, intrinsics, torch.tensor([[width, height]]))
 
 
 def open_for_viewing(path: Path) -> ViewedSplat | None:

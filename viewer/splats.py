@@ -27,6 +27,7 @@ class ShownSplat(Protocol):
         sources: files, of which a new version is another splat; they need not all be there.
         scene_to_source: [4, 4] similarity from the world it is shown in to that of its photos' files.
         scene: the photos it was fitted to, in its world, or None.
+        predicts_error: whether :meth:`error` can be asked for.
     """
 
     background: tuple[float, float, float]
@@ -35,8 +36,15 @@ class ShownSplat(Protocol):
     scene_to_source: np.ndarray
     scene: Scene | None
 
+    @property
+    def predicts_error(self) -> bool: ...
+
     def render(self, camera: Cameras, width: int, height: int) -> View:
         """What a camera (a batch of one, brought to width x height) sees; depth is 0 where there is nothing."""
+        ...
+
+    def error(self, camera: Cameras, width: int, height: int) -> np.ndarray:
+        """[H, W] how wrong the colour may be there: predicted mean absolute error, of colours in 0..1."""
         ...
 
     def parameters(self) -> Mapping[str, np.ndarray]:

@@ -21,11 +21,15 @@ class WallSplat:
     sources: tuple[Path, ...] = (Path("wall.ply"),)
     scene_to_source: np.ndarray = field(default_factory=lambda: np.eye(4))
     scene: Scene | None = None
+    predicts_error: bool = True
 
     def render(self, camera: Cameras, width: int, height: int) -> View:
         image = np.full((height, width, 3), self.colour, np.float32)
         depth = float(camera.world_to_camera[0, 2, 2] * self.z + camera.world_to_camera[0, 2, 3])
         return View(image, depth=np.full((height, width), max(depth, 0), np.float32))
+
+    def error(self, camera: Cameras, width: int, height: int) -> np.ndarray:
+        return np.linspace(0, 0.3, width * height, dtype=np.float32).reshape(height, width)
 
     def parameters(self) -> dict[str, np.ndarray]:
         means = np.array([[x, y, self.z] for x in (-1, 1) for y in (-1, 1)], np.float32)

@@ -160,6 +160,21 @@ def test_a_run_whose_photos_are_gone_still_shows_its_splat(fitted_run: FittedRun
     assert [type(layer) for layer in layers] == [SplatLayer]
 
 
+def test_a_run_tells_where_it_is_uncertain(fitted_run: FittedRun, tmp_path: Path) -> None:
+    layer = open_all([fitted_run.folder], installed_openers()).layers[0]
+    assert isinstance(layer, SplatLayer)
+    assert layer.settings[0].options[-1] == "uncertainty"  # type: ignore[union-attr]
+    beside, behind = fitted_run.cameras[0], fitted_run.cameras[0].to(dtype=torch.float64)
+    turn = torch.diag(torch.tensor([-1.0, 1, -1, 1], dtype=torch.float64))  # half a turn about the vertical axis
+    behind = Cameras((behind.world_to_camera @ turn).float(), beside.intrinsics, beside.sizes)
+    near, far = (layer.splat.error(camera, 72, 54)[20:34, 28:44].mean() for camera in (beside, behind))
+    assert 0 < near < 0.8 * far
+    alone = tmp_path / "alone.ply"
+    save_splat(alone, load_splat(fitted_run.folder / "splat.safetensors"))
+    (lone,) = open_all([alone], installed_openers()).layers
+    assert lone.settings[0].options == ("colour", "depth", "normals")  # type: ignore[union-attr]
+
+
 def test_render_takes_any_size_of_the_same_view(fitted_run: FittedRun) -> None:
     one = Gaussians(
         torch.tensor([[0.3, 0.1, 0.0]]),

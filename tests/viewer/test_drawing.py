@@ -160,6 +160,10 @@ def test_depth_and_normals_of_a_splat(ahead: Cameras) -> None:
     assert np.abs(draw([layer], ahead)[10:-10, 10:-10].astype(int) - [128, 128, 255]).max() <= 1
     layer.show = "depth"
     assert (draw([layer], ahead) > 0).any()
+    layer.show = "uncertainty"
+    low, high = draw([layer], ahead)[[5, -5], 30].astype(int)
+    assert low[2] > low[0]
+    assert high[0] > high[2]
     x = (np.arange(64) + 0.5 - 32) / float(ahead.intrinsics[0, 0, 0])
     slope = np.tile(4 / (1 - x), (48, 1)).astype(np.float32)  # z = 4 + x: it faces right
     image = normals_image(slope, ahead, 64, 48)[24, 30].astype(float) / 255 * 2 - 1

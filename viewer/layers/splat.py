@@ -13,9 +13,11 @@ from viewer.layers.base import Choice, Setting
 from viewer.primitives import Primitive, extent
 from viewer.splats import ShownSplat
 
+WORST_ERROR = 0.3  # mean absolute error that is shown in red
+
 
 class SplatLayer:
-    """A splat as colour, depth or normals.
+    """A splat as colour, depth, normals, or how wrong its colour may be.
 
     Args:
         name: what people call it.
@@ -38,7 +40,8 @@ class SplatLayer:
     @property
     def settings(self) -> tuple[Setting, ...]:
         """What of the splat is shown."""
-        return (Choice("show", ("colour", "depth", "normals")),)
+        uncertainty = ("uncertainty",) if self.splat.predicts_error else ()
+        return (Choice("show", ("colour", "depth", "normals", *uncertainty)),)
 
     def primitives(self, frame: int) -> list[Primitive]:
         """None: a splat is drawn as an image."""
@@ -58,6 +61,9 @@ class SplatLayer:
             return colours.depth_image(depth), depth
         if self.show == "normals":
             return normals_image(depth, camera, width, height), depth
+        if self.show == "uncertainty" and self.splat.predicts_error:
+            error = self.splat.error(camera, width, height)
+            return colours.by_value(error.ravel(), 0.0, WORST_ERROR).reshape(height, width, 3), depth
         return cv2.convertScaleAbs(np.clip(seen.image, 0, 1), alpha=255), depth  # several times as quick as numpy
 
     def refresh(self) -> bool:

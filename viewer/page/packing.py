@@ -66,7 +66,7 @@ def first_chunk(layers: list[Layer]) -> bytes:
     arrays = Arrays()
     described = []
     for layer in layers:
-        settings = [_setting(one) for one in layer.settings]
+        settings = [_setting(one, isinstance(layer, SplatLayer)) for one in layer.settings]
         values = {one.name: getattr(layer, one.name) for one in layer.settings}
         splat = _splat(layer.splat, arrays) if isinstance(layer, SplatLayer) else None
         described.append({**values, "name": layer.name, "visible": layer.visible, "settings": settings, "splat": splat})
@@ -81,9 +81,10 @@ def frame_chunk(layers: list[Layer], frame: int) -> bytes:
     )
 
 
-def _setting(setting: Choice | Slider) -> dict[str, Any]:
+def _setting(setting: Choice | Slider, splat: bool) -> dict[str, Any]:
     if isinstance(setting, Choice):
-        return {"name": setting.name, "options": setting.options}
+        # What is uncertain depends on where one looks from, and takes the splat's own package to tell.
+        return {"name": setting.name, "options": [one for one in setting.options if one != "uncertainty" or not splat]}
     return {"name": setting.name, "low": setting.low, "high": setting.high}
 
 
