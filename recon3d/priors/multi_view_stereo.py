@@ -25,8 +25,9 @@ from recon3d.views import TrainingViews
 CANDIDATES = 6  # other views that each photo is sparsely matched with, where the source states no depth range
 FEWEST_DEPTHS = 48
 LARGEST_ZOOM = 3.0  # between two scales at which planes are improved
-ROUNDS = (2, 2)  # of propagation at the first scale: by the photos alone, then also by the other views' depth
-LATER_ROUNDS = (1, 1)  # the same at every other scale
+# Rounds of propagation by the photos alone, then also by the other views' depth. More of them change next to nothing.
+ROUNDS = (1, 1)  # at the first scale
+LATER_ROUNDS = (0, 1)  # at every other scale
 PHOTOS_ALONE = Weights(geometric=0.0, prior=0.08)
 WITH_GEOMETRY = Weights(geometric=0.2, prior=0.08)
 ROUGHLY = 2.0  # pixels of agreement with another view from which on a depth may vote while planes are improved
@@ -135,6 +136,8 @@ class MultiViewStereo(DepthPrior):
         pattern = patch_pattern(self.reach)
         guesses = [p.inverse_depth.copy() for p in planes]
         for weights, count in zip((PHOTOS_ALONE, WITH_GEOMETRY), rounds, strict=True):
+            if not count:
+                continue
             known = pack(_agreeing(level, near, planes))
             for i, p in enumerate(planes):
                 if len(near[i].targets):
