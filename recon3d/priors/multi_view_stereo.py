@@ -42,10 +42,10 @@ class MultiViewStereo(DepthPrior):
     Each view is compared with several targets, chosen by overlap and angle. A sweep of planes on reduced photos, with
     semi-global aggregation, finds a first depth; PatchMatch then turns it into slanted planes per pixel, from coarse to
     fine, by bilaterally weighted NCC and by agreement with the depth of the targets. What does not find its way to
-    another view and back is a hole. Deterministic.
+    another view and back is a hole, and so is what does among pixels most of which do not: it does by chance.
+    Confidence is measured, see :mod:`recon3d.priors.evidence`. Deterministic.
 
-    So is what finds back by chance, among pixels that do not. Confidence is measured, see
-    :mod:`recon3d.priors.evidence`.
+    Accurate where views overlap much; between views that share little, large chance matches remain, and flow errs less.
 
     Args:
         targets: most other views that a view is compared with.
