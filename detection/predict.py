@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -18,6 +19,7 @@ from datasets.pointclouds.kitti_labels import write_objects
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.programs.command_line import Parser
 from datasets.programs.run_folder import write_text
+from datasets.programs.shots import photographer
 from datasets.scenes.images import read_image
 from detection.check_pictures import write_picture
 from detection.evaluate import confident, detect, draw
@@ -25,10 +27,12 @@ from detection.pictures import in_photo
 from detection.run import Device, torch_device
 from detection.trained import load_model
 
+SIZE_3D = (960, 540)
 DESCRIPTION = """Find boxes in clouds.
 
 For each cloud NAME writes into --out: NAME.json (boxes in the cloud's axes: x, y, z of the centre, length, width,
-height, yaw), NAME.txt (the same as KITTI has it), and NAME.png (the cloud from above with the boxes). Clouds that lie
+height, yaw), NAME.txt (the same as KITTI has it), NAME.png (the cloud from above with the boxes) and NAME_3d.png (both
+from behind the sensor). Clouds that lie
 in KITTI's layout, in a folder velodyne beside calib and image_2, get boxes in their camera's axes, and NAME_photo.png.
 """
 
@@ -70,7 +74,7 @@ def predict_clouds(
     files = _files(clouds)
     trained = load_model(model, device)
     out.mkdir(parents=True, exist_ok=True)
-    total = 0
+    total, shoot = 0, photographer()
     for path in tqdm(files, desc="predict", unit="cloud"):
         points = finite_points(path, read_cloud(path, trained.channels), "skip")
         sample = PointCloudSample(path.stem, torch.from_numpy(points), trained.channels, trained.class_names)
@@ -81,6 +85,9 @@ def predict_clouds(
         write_objects(out / f"{path.stem}.txt", from_boxes(found, calibration, trained.class_names, size))
         if pictures:
             draw(out / f"{path.stem}.png", trained.detector, sample, found, score)
+            if shoot is not None and len(points):
+                seen = shoot([path, out / f"{path.stem}.json"], SIZE_3D, columns=len(trained.channels))
+                write_picture(out / f"{path.stem}_3d.png", np.ascontiguousarray(seen[..., ::-1]))
             camera = calibration.camera(size)
             if photo is not None and camera is not None:
                 write_picture(out / f"{path.stem}_photo.png", in_photo(read_image(photo), camera, found))

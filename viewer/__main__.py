@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     ways.add_argument("--turntable", type=Path, metavar="OUT.mp4", help="write a video around it and end")
     ways.add_argument("--html", type=Path, metavar="OUT.html", help="write one self-contained page and end")
     ways.add_argument("--web", action="store_true", help="serve the page until Ctrl-C")
-    made.add_argument("--view", metavar="VIEW", help="top, bev, photo:N, or JSON with eye, target, up, fov")
+    made.add_argument(
+        "--view", metavar="VIEW", help="top, bev, behind (the photos), photo:N, or JSON with eye, target, up, fov"
+    )
     made.add_argument(
         "--size", default="1280x720", metavar="WxH", help="of picture, video or window (default 1280x720)"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from datasets.errors import InputError
 from datasets.files import replacing
 from datasets.types import Cameras
 from viewer.drawing import draw
-from viewer.reading import Contents
+from viewer.reading import Contents, open_all
+from viewer.splats import installed_openers
 from viewer.video import write_video
 from viewer.viewpoint import rotation
 from viewer.views import named_camera, named_viewpoint
@@ -34,6 +35,14 @@ def shot(contents: Contents, path: Path, size: tuple[int, int], view: str | None
         raise InputError(f"{path}: a picture is written as {', '.join(PICTURES)}")
     check_frame(contents, frame)
     save_picture(path, draw(contents.layers, named_camera(contents, view, *size), frame))
+
+
+def picture(
+    paths: Sequence[Path], size: tuple[int, int], view: str | None = None, columns: int | None = None
+) -> np.ndarray:
+    """What :func:`shot` would write of ``paths``, uint8 RGB [H, W, 3]: for the reports of others."""
+    contents = open_all(paths, installed_openers(), columns=columns)
+    return draw(contents.layers, named_camera(contents, view, *size))
 
 
 def turntable(

@@ -7,12 +7,12 @@ The viewer draws no Gaussians itself: a package that does registers an opener in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from datasets.programs.plugins import registered
 from datasets.types import Cameras, Scene, View
 
 GROUP = "sparse_vision_3d.splats"
@@ -64,9 +64,8 @@ class SplatOpener(Protocol):
 
 def installed_openers() -> list[SplatOpener]:
     """The registered openers, in the order of their names."""
-    # Of every copy of a package's metadata: entry_points() takes the first, which may be left from an earlier build.
-    registered = {entry for found in distributions() for entry in found.entry_points if entry.group == GROUP}
-    return [entry.load() for entry in sorted(registered, key=lambda entry: (entry.name, entry.value))]
+    openers: list[SplatOpener] = registered(GROUP)
+    return openers
 
 
 def open_splat(path: Path, openers: list[SplatOpener]) -> ShownSplat | None:

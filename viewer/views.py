@@ -14,6 +14,7 @@ from viewer.primitives import joined
 from viewer.reading import Contents
 from viewer.viewpoint import FLAT, Viewpoint, framing, from_above, from_json, of_camera, unit
 
+ABOVE = 0.35  # slope of the view from behind the photos
 BEHIND = np.array([1.0, 0.0, -0.45])  # a LiDAR scene is first seen from behind and above the sensor
 _PHOTO = re.compile(r"photo:(\d{1,9})")
 NEAR_PART, CLOSE_PART = 0.9, 0.4  # of a sweep's extent: most of what matters is near the sensor
@@ -80,7 +81,8 @@ def named_viewpoint(contents: Contents, view: str | None, aspect: float) -> View
 
     Args:
         contents: what is open.
-        view: JSON (see :func:`viewer.viewpoint.from_json`), "top", "bev", "photo:N", or None for the first view.
+        view: JSON (see :func:`viewer.viewpoint.from_json`), "top", "bev", "behind", "photo:N", or None for the first
+            view.
         aspect: width / height of the picture.
 
     Raises:
@@ -92,11 +94,32 @@ def named_viewpoint(contents: Contents, view: str | None, aspect: float) -> View
         return from_above(contents.extent(), contents.up)
     if view == "bev":
         return bird_view(contents, aspect)
+    if view == "behind":
+        return behind_photos(contents)
     if found := _PHOTO.fullmatch(view):
         return photo_viewpoint(contents, int(found[1]))
     if view.lstrip().startswith("{"):
         return from_json(view, contents.up)
-    raise InputError(f"there is no view {view!r}: give top, bev, photo:N, or JSON with eye, target, up and fov")
+    raise InputError(f"there is no view {view!r}: give top, bev, behind, photo:N, or JSON with eye, target, up and fov")
+
+
+def behind_photos(contents: Contents) -> Viewpoint:
+    """From behind and above where the photos were taken, with all of those places in the picture.
+
+    Raises:
+        InputError: where no photos are open.
+    """
+    if contents.cameras is None or not len(contents.cameras.cameras):
+        raise InputError("there is no view behind the photos: no photos are open")
+    poses = contents.cameras.cameras.world_to_camera.double().numpy()
+    places = -np.einsum("nji,nj->ni", poses[:, :3, :3], poses[:, :3, 3])
+    target = first_view(contents).target
+    ahead = target - places.mean(axis=0)
+    if np.linalg.norm(ahead) < 1e-9:
+        ahead = poses[:, 2, :3].mean(axis=0)
+    shown = np.concatenate([places, target[None]])
+    extent = np.stack([shown.min(axis=0), shown.max(axis=0)])
+    return framing(extent, unit(ahead) - ABOVE * contents.up, contents.up)
 
 
 def bird_view(contents: Contents, aspect: float) -> Viewpoint:

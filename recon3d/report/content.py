@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from datasets.errors import SceneError
+from datasets.errors import InputError, SceneError
+from datasets.programs.shots import photographer
 from recon3d.fitting.run_folder import HISTORY, PREVIEWS, SPLAT
 from recon3d.pictures import read_image, to_bytes
 from recon3d.runs import (
@@ -25,6 +26,7 @@ from recon3d.runs import (
     read_json,
 )
 
+OUTSIDE_SIZE = (960, 540)
 MOST_VIEWS, MOST_PHOTOS, MOST_PREVIEWS = 8, 24, 4
 
 
@@ -53,6 +55,7 @@ class Content:
         video: the newest video, or None.
         suggestions: text and picture of each photo that `recon3d suggest` would take, best first.
         suggestion_map: where they would be taken, or None.
+        outside: the splat with the places of its photos, from behind them, or None.
         splat_bytes: size of the splat's file, 0 where there is none.
     """
 
@@ -67,6 +70,7 @@ class Content:
     video: Path | None = None
     suggestions: list[tuple[str, np.ndarray]] = field(default_factory=list)
     suggestion_map: np.ndarray | None = None
+    outside: np.ndarray | None = None
     splat_bytes: int = 0
 
 
@@ -105,8 +109,19 @@ def gather(run: Path, root: Path | None = None) -> Content:
         video=run / VIDEO if (run / VIDEO).is_file() else None,
         suggestions=_suggestions(run),
         suggestion_map=read_image(run / SUGGESTIONS / SUGGESTION_MAP),
+        outside=None if missing else _outside(run, root),
         splat_bytes=(run / SPLAT).stat().st_size if (run / SPLAT).is_file() else 0,
     )
+
+
+def _outside(run: Path, root: Path | None) -> np.ndarray | None:
+    draw = photographer()
+    if draw is None or root is not None or not (run / SPLAT).is_file():
+        return None
+    try:
+        return draw([run], OUTSIDE_SIZE, "behind")
+    except InputError:  # a picture less is still a report
+        return None
 
 
 def _suggestions(run: Path) -> list[tuple[str, np.ndarray]]:

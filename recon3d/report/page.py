@@ -43,6 +43,7 @@ def page(content: Content) -> str:
         (
             _head(content),
             '<div class="pair">' + _video(content) + _photos(content) + "</div>",
+            _outside(content),
             _views(content),
             _uncertainty(content),
             _suggestions(content),
@@ -134,6 +135,13 @@ def _photos(content: Content) -> str:
     note = content.missing_photos or (f"and {more} more" if more > 0 else "")
     body = f'<div class="photos">{figures}</div>' + (f'<p class="note">{escape(note)}</p>' if note else "")
     return f"<section><h2>Photos used</h2>{body}</section>"
+
+
+def _outside(content: Content) -> str:
+    if content.outside is None:
+        return ""
+    text = "Where the photos were taken: blue ones were used, orange ones test, grey ones neither."
+    return f"<section><h2>From outside</h2>{_figure(content.outside, VIEW_SIDE, text, text)}</section>"
 
 
 def _views(content: Content) -> str:

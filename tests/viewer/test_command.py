@@ -17,6 +17,7 @@ import torch
 
 from datasets.errors import SceneError
 from datasets.geometry import project
+from datasets.programs.shots import photographer
 from datasets.types import Cameras
 from recon3d.gaussians import SH_C0, Gaussians
 from recon3d.splats import Splat, load_splat, save_splat
@@ -27,7 +28,7 @@ from viewer.layers import SplatLayer
 from viewer.reading import open_all
 from viewer.shots import around
 from viewer.splats import installed_openers
-from viewer.views import named_viewpoint
+from viewer.views import named_camera, named_viewpoint
 
 __all__ = ["fitted_run"]
 
@@ -58,6 +59,28 @@ def test_a_run_from_a_photos_place_is_the_splats_own_render(fitted_run: FittedRu
     photo = cv2.cvtColor(cv2.imread(str(fitted_run.scene / "photo_3.png")), cv2.COLOR_BGR2RGB)
     small = cv2.resize(image, photo.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(small.astype(int) - photo).mean() < 6  # the run's colours are a little off
+
+
+def test_from_behind_all_photos_are_in_the_picture(fitted_run: FittedRun, tmp_path: Path) -> None:
+    contents = open_all([fitted_run.folder], installed_openers())
+    camera = named_camera(contents, "behind", 320, 200)
+    poses = fitted_run.cameras.world_to_camera
+    places = -torch.einsum("nji,nj->ni", poses[:, :3, :3], poses[:, :3, 3])
+    pixels, depth = project(places, camera)
+    assert (depth > 0).all()
+    assert ((pixels > 0) & (pixels < torch.tensor([320.0, 200.0]))).all()
+    eye = -camera.world_to_camera[0, :3, :3].T @ camera.world_to_camera[0, :3, 3]
+    assert eye[1] < places[:, 1].min()  # y is down: it looks from above them
+    image = shot(tmp_path / "behind.png", fitted_run.folder, "--view", "behind", "--size", "320x200")
+    photograph = photographer()
+    assert photograph is not None
+    np.testing.assert_array_equal(photograph([fitted_run.folder], (320, 200), "behind"), image)
+
+
+def test_behind_what_photos(sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "no photos are open" in refused(
+        capsys, sweep(np.ones((5, 4))), "--shot", tmp_path / "a.png", "--view", "behind"
+    )
 
 
 def test_a_sweep_with_boxes_from_above(sweep: Callable[..., Path], tmp_path: Path) -> None:

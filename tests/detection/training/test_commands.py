@@ -104,6 +104,9 @@ def test_predict_writes_json_text_and_pictures(run: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(objects.sizes[:, 0], boxes[:, 5], atol=1e-3)
     picture = cv2.imread(str(out / "000001.png"))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    seen = cv2.imread(str(out / "000001_3d.png"))
+    assert seen.shape == (540, 960, 3)
+    assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 10
 
 
 def test_predict_uses_the_camera_of_kittis_layout(run: Path, tmp_path: Path) -> None:

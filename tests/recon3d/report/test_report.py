@@ -85,7 +85,12 @@ def test_a_full_report(tested_run: Any) -> None:
         *("photo_0.png", "photo_2.png", "photo_4.png", "step 000100", "sh_degree: 0"),
         *(f"{metrics['mean'][key]:.4f}" for key in ("ssim", "ssim_masked")),
         *(f"{image['psnr']:.2f}" for image in metrics["images"]),
-        *("Where it is guessed", f"mean error) is {metrics['uncertainty']['ause']:.2f}"),
+        *(
+            "From outside",
+            "Where the photos were taken",
+            "Where it is guessed",
+            f"mean error) is {metrics['uncertainty']['ause']:.2f}",
+        ),
         *("torch 2", "recon3d fit --config RUN/config.yaml", "25.0 s", "LPIPS VGG (papers)"),
     ):
         assert text in page.text, text
