@@ -16,7 +16,7 @@ test: $(STAMP)
 	@scripts/system_packages.sh chromium=chromium xvfb=Xvfb xdotool=xdotool mesa-vulkan-drivers=libvulkan.so.1 \
 		|| echo "Without these the tests that open a page in a browser, or a window, are skipped."
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
