@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -37,31 +37,38 @@ def bev(in_channels: int, strides: tuple[int, ...] = (1, 2)) -> BEVNet:
     return BEVNet(in_channels, (1, 1), strides, (16, 32), (16, 16))
 
 
-def detectors() -> dict[str, Detector]:
+PILLAR, FINE = (0.5, 0.5, 4.0), (0.25, 0.25, 0.25)
+SETS = {"heads": 2, "feedforward": 32, "set_size": 8, "window": (6, 6)}
+DETECTORS: dict[str, Callable[[], Detector]] = {
+    "pillars": lambda: Detector(RANGE, PILLAR, PointNetEncoder(4, (16, 16)), dense(32), neck=bev(16)),
+    "dsvt": lambda: Detector(
+        RANGE, PILLAR, PointNetEncoder(4, (16, 16)), dense(32), DSVT(16, blocks=(2,), **SETS), bev(16)
+    ),
+    "dsvt voxels": lambda: Detector(
+        RANGE,
+        (0.5, 0.5, 0.5),
+        PointNetEncoder(4, (16, 16)),
+        dense(32),
+        DSVT(16, 8, blocks=(1, 1), pooling=(8,), **SETS),
+        bev(16),
+    ),
+    "second": lambda: Detector(
+        RANGE, FINE, MeanEncoder(4), dense(32), SparseEncoder(4, (8, 16), (1, 1), 16), bev(16 * 3)
+    ),
+    "sparse": lambda: Detector(
+        RANGE,
+        FINE,
+        MeanEncoder(4),
+        SparseHead(16, 2, 16, selection=SELECTION),
+        SparsePyramid(4, (8, 16, 16, 16), (1, 1, 1, 1), merged=1),
+    ),
+}
+
+
+def detector_of(name: str) -> Detector:
+    """Each with the weights of seed 0, whatever was made before it."""
     torch.manual_seed(0)
-    pillar, fine = (0.5, 0.5, 4.0), (0.25, 0.25, 0.25)
-    flat = PointNetEncoder(4, (16, 16))
-    options = {"heads": 2, "feedforward": 32, "set_size": 8, "window": (6, 6)}
-    return {
-        "pillars": Detector(RANGE, pillar, flat, dense(32), neck=bev(16)),
-        "dsvt": Detector(RANGE, pillar, flat, dense(32), DSVT(16, blocks=(2,), **options), bev(16)),
-        "dsvt voxels": Detector(
-            RANGE,
-            (0.5, 0.5, 0.5),
-            flat,
-            dense(32),
-            DSVT(16, 8, blocks=(1, 1), pooling=(8,), **options),
-            bev(16),
-        ),
-        "second": Detector(RANGE, fine, MeanEncoder(4), dense(32), SparseEncoder(4, (8, 16), (1, 1), 16), bev(16 * 3)),
-        "sparse": Detector(
-            RANGE,
-            fine,
-            MeanEncoder(4),
-            SparseHead(16, 2, 16, selection=SELECTION),
-            SparsePyramid(4, (8, 16, 16, 16), (1, 1, 1, 1), merged=1),
-        ),
-    }
+    return DETECTORS[name]()
 
 
 def sample(seed: int) -> PointCloudSample:
@@ -83,9 +90,9 @@ def sample(seed: int) -> PointCloudSample:
     return PointCloudSample(str(seed), torch.cat(clouds), CHANNELS, CLASSES, Boxes3D(boxes, torch.tensor([0, 0, 1])))
 
 
-@pytest.mark.parametrize("name", detectors())
+@pytest.mark.parametrize("name", DETECTORS)
 def test_it_learns_two_scenes(name: str) -> None:
-    detector = detectors()[name]
+    detector = detector_of(name)
     batch = PointCloudBatch.collate([sample(0), sample(1)])
     assert batch.boxes is not None
     for module in detector.modules():  # so short a training needs running statistics that run faster
@@ -110,18 +117,18 @@ def test_it_learns_two_scenes(name: str) -> None:
         assert bool((overlap.amax(dim=1) > 0.4).all()), overlap
 
 
-@pytest.mark.parametrize("name", detectors())
+@pytest.mark.parametrize("name", DETECTORS)
 def test_clouds_without_points(name: str) -> None:
-    detector = detectors()[name].eval()
+    detector = detector_of(name).eval()
     nothing = PointCloudSample("empty", torch.zeros(0, 4), CHANNELS, CLASSES, Boxes3D.empty())
     found = detector.detect(PointCloudBatch.collate([nothing, sample(0), nothing]))
     assert len(found) == 3
     assert len(detector.detect(PointCloudBatch.collate([nothing]))) == 1
 
 
-@pytest.mark.parametrize("name", detectors())
+@pytest.mark.parametrize("name", DETECTORS)
 def test_a_batch_of_two_is_two_batches_of_one(name: str) -> None:
-    detector = detectors()[name].eval()
+    detector = detector_of(name).eval()
     first, second = sample(0), sample(1)
     joint = PointCloudBatch.collate([first, second])
     both = detector(joint.points, joint.batch_index, 2)
@@ -134,11 +141,11 @@ def test_a_batch_of_two_is_two_batches_of_one(name: str) -> None:
 def test_a_batch_without_boxes_cannot_teach() -> None:
     unknown = PointCloudSample("7", sample(0).points, CHANNELS, CLASSES)
     with pytest.raises(ValueError, match="no boxes to learn from in 7"):
-        detectors()["pillars"].loss(PointCloudBatch.collate([unknown]))
+        detector_of("pillars").loss(PointCloudBatch.collate([unknown]))
 
 
 def test_weights_go_through_a_state_dict() -> None:
-    first, second = detectors()["dsvt"].eval(), detectors()["dsvt"].eval()
+    first, second = detector_of("dsvt").eval(), detector_of("dsvt").eval()
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.add_(0.01)
