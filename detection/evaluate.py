@@ -14,12 +14,13 @@ from tqdm import tqdm
 from datasets.errors import InputError
 from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
+from datasets.programs.devices import Device, torch_device
 from datasets.programs.run_folder import write_text
 from detection.check_pictures import write_picture
 from detection.detector import Detector
 from detection.pictures import from_above
 from detection.protocols import Protocol, Score
-from detection.run import METRICS, PICTURES, Device, open_protocol, open_samples, read_config, torch_device
+from detection.run import METRICS, PICTURES, open_protocol, open_samples, read_config
 from detection.trained import load_model
 from detection.training.loader import collate
 

@@ -18,13 +18,13 @@ from datasets.pointclouds.kitti_calibration import AXES_ONLY, KittiCalibration, 
 from datasets.pointclouds.kitti_labels import write_objects
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.programs.command_line import Parser
+from datasets.programs.devices import Device, torch_device
 from datasets.programs.run_folder import write_text
 from datasets.programs.shots import photographer
 from datasets.scenes.images import read_image
 from detection.check_pictures import write_picture
 from detection.evaluate import confident, detect, draw
 from detection.pictures import in_photo
-from detection.run import Device, torch_device
 from detection.trained import load_model
 
 SIZE_3D = (960, 540)

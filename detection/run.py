@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-import yaml
-
-from datasets.errors import InputError, SceneError
+from datasets.errors import InputError
 from datasets.pointclouds.augmentation import Samples
+from datasets.programs import run_folder
 from datasets.programs.run_folder import CONFIG
 from detection.protocols import KittiProtocol, Protocol
 from detection.trained import build
 
 METRICS, PICTURES = "metrics.json", "pictures"
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def with_root(node: Any, root: Path | None) -> Any:
@@ -37,16 +34,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         path = path / CONFIG
-    mend = "Give a configuration, or the folder that `detect3d fit --out` wrote to"
-    if not path.is_file():
-        raise SceneError(path, "there is no such file", mend)
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SceneError(path, f"is not readable YAML ({str(error).splitlines()[0]})", mend) from error
-    if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
-        raise SceneError(path, "has no section `data`", mend)
-    return config
+    return run_folder.read_config(path, "Give a configuration, or the folder that `detect3d fit --out` wrote to")
 
 
 def open_samples(config: Mapping[str, Any], which: Literal["train", "test"], root: Path | None, where: str) -> Samples:
@@ -69,16 +57,3 @@ def open_protocol(config: Mapping[str, Any], where: str) -> Protocol:
         return KittiProtocol()
     protocol: Protocol = build(Protocol, described, f"{where}: data.protocol")
     return protocol
-
-
-def torch_device(device: Device) -> torch.device:
-    """The device to work on; "auto" is CUDA where there is one.
-
-    Raises:
-        InputError: for "cuda" where there is none.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is available: leave --device out, or give --device cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)

@@ -16,13 +16,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.errors import SceneError
+from datasets.programs.devices import Device, torch_device
 from datasets.types import Scene
 from recon3d.calibration import Calibration
 from recon3d.fitting.run_folder import write_text
 from recon3d.metrics import avge, composite, psnr, ssim
 from recon3d.metrics.lpips import NO_WEIGHTS, Lpips, find_lpips
 from recon3d.pictures import colour_depth, colour_error, depth_range, draw, heat, save_image, to_bytes
-from recon3d.runs import METRICS, RENDERS, Device, open_scene_of, open_splat, torch_device
+from recon3d.runs import METRICS, RENDERS, open_scene_of, open_splat
 from recon3d.splats import Splat
 from recon3d.uncertainty import predict, told_by_all
 

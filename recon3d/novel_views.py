@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from datasets.errors import InputError
 from datasets.files import replacing
+from datasets.programs.devices import Device, torch_device
 from datasets.scenes import open_scene
 from datasets.types import Cameras
 from recon3d import paths
 from recon3d.fitting.run_folder import SPLAT, write_text
 from recon3d.pictures import Picture, colour_depth, depth_range, draw, read_image, save_image, to_bytes
-from recon3d.runs import CAMERAS, RENDERS, VIDEO, Device, open_scene_of, open_splat, torch_device
+from recon3d.runs import CAMERAS, RENDERS, VIDEO, open_scene_of, open_splat
 from recon3d.splats import Splat, load_splat
 from recon3d.video import write_video
 

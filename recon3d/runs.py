@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-import yaml
-
-from datasets.errors import InputError, SceneError
+from datasets.errors import SceneError
+from datasets.programs import run_folder
 from datasets.types import Scene
 from recon3d.fitting.run_folder import CONFIG, SPLAT
 from recon3d.splats import Splat, load_splat
 
-Device = Literal["auto", "cpu", "cuda"]
 METRICS, REPORT, VIDEO, RENDERS = "metrics.json", "report.html", "video.mp4", "renders"
 SUGGESTIONS, SUGGESTION_MAP, CAMERAS = "suggestions", "map.png", "cameras.json"
 
@@ -38,17 +35,7 @@ def read_config(run: Path) -> dict[str, Any]:
     Raises:
         SceneError: where it is missing or not YAML.
     """
-    path = run / CONFIG
-    mend = "Give the folder that `recon3d fit --out` wrote to"
-    if not path.is_file():
-        raise SceneError(path, "there is no such file", mend)
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SceneError(path, f"is not readable YAML ({str(error).splitlines()[0]})", mend) from error
-    if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
-        raise SceneError(path, "has no section `data`", mend)
-    return config
+    return run_folder.read_config(run / CONFIG, "Give the folder that `recon3d fit --out` wrote to")
 
 
 def open_scene_of(run: Path, root: Path | None = None) -> Scene:
@@ -84,16 +71,3 @@ def read_json(path: Path) -> Any | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise SceneError(path, f"is not readable JSON ({error})", "Delete it and make it again") from error
-
-
-def torch_device(device: Device) -> torch.device:
-    """The device to render on; "auto" is CUDA where there is one.
-
-    Raises:
-        InputError: for "cuda" where there is none.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is available: leave --device out, or give --device cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from datasets.errors import InputError
+from datasets.programs.devices import Device, torch_device
 from datasets.types import Cameras, Scene
 from recon3d import paths
 from recon3d.camera_map import camera_map
 from recon3d.fitting.run_folder import write_text
 from recon3d.novel_views import camera_records, focus_of
 from recon3d.pictures import heat, save_image, to_bytes
-from recon3d.runs import CAMERAS, SUGGESTION_MAP, SUGGESTIONS, Device, open_scene_of, open_splat, torch_device
+from recon3d.runs import CAMERAS, SUGGESTION_MAP, SUGGESTIONS, open_scene_of, open_splat
 from recon3d.splats import Splat
 from recon3d.suggestion import Suggestion, suggest_views
 from recon3d.uncertainty import predict, told_by_all

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from datasets.errors import InputError, SceneError
+from datasets.programs.devices import torch_device
 from datasets.programs.run_folder import last_checkpoint
 from datasets.scenes import open_scene
 from datasets.types import Cameras, Scene, View
 from recon3d.fitting.run_folder import CONFIG, SPLAT
 from recon3d.gaussians import Gaussians
 from recon3d.pictures import draw
-from recon3d.runs import read_config, torch_device
+from recon3d.runs import read_config
 from recon3d.splats import SUFFIXES, Splat, load_splat
 from recon3d.uncertainty import predict, told_by_all
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from datasets.errors import InputError
+from datasets.errors import InputError, SceneError
 from datasets.files import replacing
 
 CONFIG, HISTORY = "config.yaml", "history.json"
@@ -26,6 +26,27 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_config(path: Path, mend: str) -> dict[str, Any]:
+    """A fit's full configuration, which has a section ``data``.
+
+    Args:
+        path: the YAML file.
+        mend: what to do about a file that cannot be used.
+
+    Raises:
+        SceneError: where it is missing, not YAML, or has no such section.
+    """
+    if not path.is_file():
+        raise SceneError(path, "there is no such file", mend)
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SceneError(path, f"is not readable YAML ({str(error).splitlines()[0]})", mend) from error
+    if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
+        raise SceneError(path, "has no section `data`", mend)
+    return config
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,6 @@ __all__ = ["CHECKPOINTS", "CONFIG", "HISTORY", "LOGS", "PREVIEWS", "RUNS", "SPLA
 SPLAT = "splat.safetensors"
 RUNS = RunFolders(
     SPLAT,
-    ("splat.*", "metrics.json", "renders", "video.mp4", "report.html"),
+    ("splat.*", "metrics.json", "renders", "suggestions", "video.mp4", "report.html"),
     ("seed", "model.", "data.", "trainer.max_steps"),
 )

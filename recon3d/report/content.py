@@ -27,6 +27,7 @@ from recon3d.runs import (
 )
 
 OUTSIDE_SIZE = (960, 540)
+SUFFIXES = {"render": "", **{kind: f"_{kind}" for kind in ("photo", "depth", "error", "predicted")}}  # of pictures
 MOST_VIEWS, MOST_PHOTOS, MOST_PREVIEWS = 8, 24, 4
 
 
@@ -165,8 +166,7 @@ def _views(run: Path, metrics: dict[str, Any] | None) -> list[TestView]:
         name = Path(image["name"]).name  # never a path that leads elsewhere
         pictures = {
             kind: found
-            for kind in ("render", "photo", "depth", "error", "predicted")
-            for suffix in ("" if kind == "render" else f"_{kind}",)
+            for kind, suffix in SUFFIXES.items()
             if (found := read_image(run / RENDERS / "test" / f"{name}{suffix}.png")) is not None
         }
         if "render" in pictures and "photo" in pictures:

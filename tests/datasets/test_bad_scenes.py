@@ -111,7 +111,7 @@ TRANSFORMS: dict[str, tuple[Edit, str]] = {
     "NaN lens": (lambda f: f["_"].update(k1=math.nan), "k1 is nan"),
     "no focal": (lambda f: f["_"].pop("fl_x"), "camera_angle_x is missing"),
     "angle 0": (lambda f: (f["_"].pop("fl_x"), f["_"].update(camera_angle_x=0)), "camera_angle_x is 0"),
-    "absolute": (lambda f: f.update(file_path="/tmp/view_3.png"), "leads out of the scene's folder"),
+    "absolute": (lambda f: f.update(file_path="/elsewhere/view_3.png"), "leads out of the scene's folder"),
 }
 
 

@@ -18,6 +18,7 @@ import yaml
 from datasets.errors import InputError
 from detection.trained import load_model
 from detection.training.command import FitCLI, fit
+from tests.equality import assert_same
 
 Arguments = Callable[..., list[str]]
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,23 +26,6 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def checkpoint(run: Path) -> dict[str, Any]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def assert_same(one: Any, other: Any, where: str = "") -> None:
-    """Equal to the last bit, through containers."""
-    assert type(one) is type(other), where
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_same(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for i, pair in enumerate(zip(one, other, strict=True)):
-            assert_same(*pair, f"{where}[{i}]")
-    else:
-        assert one == other, where
 
 
 def same_training(one: Path, other: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from recon3d.splats import load_splat
+from tests.equality import assert_same
 
 sys.path.append(str(Path(__file__).parent))  # so that class_path finds plugins.py
 
@@ -56,24 +57,6 @@ def arguments(wall: Path) -> Callable[..., list[str]]:
         ]
 
     return make
-
-
-def assert_same(one: Any, other: Any, where: str = "") -> None:
-    """Equal to the last bit, through containers."""
-    assert type(one) is type(other), where
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype, where
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_same(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for i, pair in enumerate(zip(one, other, strict=True)):
-            assert_same(*pair, f"{where}[{i}]")
-    else:
-        assert one == other, where
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def test_another_configuration_is_not_overwritten_unless_told(arguments: Argumen
     fit(arguments(run))
     before = checkpoint_of(run)
     (run / "metrics.json").write_text("{}")
+    (run / "suggestions").mkdir()
     with pytest.raises(InputError, match=r"model\.dropout: 0\.0 -> 0\.1.*--overwrite"):
         fit(arguments(run, "--model.dropout=0.1"))
     assert torch.equal(before["state_dict"]["params.means"], checkpoint_of(run)["state_dict"]["params.means"])
@@ -80,6 +81,7 @@ def test_another_configuration_is_not_overwritten_unless_told(arguments: Argumen
         fit(arguments(run, "--model.dropout=0.1", "--resume"))
     fit(arguments(run, "--model.dropout=0.1", "--overwrite"))
     assert not (run / "metrics.json").exists(), "results of the old run"
+    assert not (run / "suggestions").exists(), "results of the old run"
 
 
 def test_unfinished_run_is_not_begun_again_unless_told(arguments: Arguments, tmp_path: Path) -> None:
