@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
 
@@ -20,5 +24,60 @@ def scatter_max(values: Tensor, index: Tensor, size: int) -> Tensor:
 
     Rows that share the maximum share its gradient.
     """
+    if values.device.type == "cpu" and values.dtype == torch.float32:
+        greatest: Tensor = _Greatest.apply(values, index, size)
+        return greatest
     start = values.new_zeros(size, values.shape[1])
     return start.scatter_reduce(0, index[:, None].expand_as(values), values, "amax", include_self=False)
+
+
+class _Greatest(torch.autograd.Function):
+    """The same on the CPU, where torch's own takes ten times as long to go back."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, size: int) -> Tensor:
+        values, index = values.contiguous(), index.contiguous()
+        greatest = values.new_zeros(size, values.shape[1])
+        _take_greatest(values.detach().numpy(), index.numpy(), greatest.numpy())
+        ctx.save_for_backward(values, index, greatest)
+        return greatest
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        values, index, greatest = ctx.saved_tensors
+        shared = torch.empty_like(values)
+        _share(values.numpy(), index.numpy(), greatest.numpy(), gradient.contiguous().numpy(), shared.numpy())
+        return shared, None, None
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _take_greatest(values, index, greatest):
+    """Write the greatest of the rows [P, C] by index [P] to rows that hold zeros."""
+    begun = np.zeros(len(greatest), np.bool_)
+    for p in range(len(values)):
+        row = index[p]
+        if begun[row]:
+            for c in range(values.shape[1]):
+                if values[p, c] > greatest[row, c]:
+                    greatest[row, c] = values[p, c]
+        else:
+            begun[row] = True
+            for c in range(values.shape[1]):
+                greatest[row, c] = values[p, c]
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _share(values, index, greatest, gradient, shared):
+    """Share the gradient [size, C] of the greatest out among the values [P, C] that equal it."""
+    count = np.zeros_like(greatest)
+    for p in range(len(values)):
+        row = index[p]
+        for c in range(values.shape[1]):
+            count[row, c] += np.float32(values[p, c] == greatest[row, c])
+    for p in range(len(values)):
+        row = index[p]
+        for c in range(values.shape[1]):
+            if values[p, c] == greatest[row, c]:
+                shared[p, c] = gradient[row, c] / count[row, c]
+            else:
+                shared[p, c] = np.float32(0)
