@@ -18,7 +18,7 @@ from recon3d.initialisation.far_layer import far_layer
 from recon3d.initialisation.surfaces import Surface, complete_surfaces
 from recon3d.priors.epipolar import pixel_centres
 from recon3d.priors.landmarks import Landmarks
-from recon3d.priors.types import DepthPrior
+from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.priors.view_selection import depth_ranges
 from recon3d.views import TrainingViews
 
@@ -33,6 +33,7 @@ class Start:
         gaussians: the first Gaussians.
         background: [3] colour behind them.
         extent: the scene's scale in world units, by which the learning rate of the means is multiplied.
+        estimates: what a depth prior said of each train view, or None where none was asked.
 
     Raises:
         ValueError: for a wrong shape, or an extent that is not positive.
@@ -41,6 +42,7 @@ class Start:
     gaussians: Gaussians
     background: Tensor
     extent: float
+    estimates: tuple[DepthEstimate, ...] | None = None
 
     def __post_init__(self) -> None:
         expect_shape("background", self.background, (3,))
@@ -123,12 +125,12 @@ class DenseInitialiser(Initialiser):
         estimates = self.prior(views)
         if not any((estimate.depth > 0).any() for estimate in estimates):
             logger.warning("%s found no depth in these views: starting from random points", type(self.prior).__name__)
-            return _start(random_cloud(views, min(self.budget, 30_000), self.opacity, random), views)
+            return _start(random_cloud(views, min(self.budget, 30_000), self.opacity, random), views, estimates)
         surfaces = complete_surfaces(views, estimates)
         cloud = self._thinned(views, surfaces, random)
         if self.far_layer and views.background is None:
             cloud = Cloud.concatenate([cloud, far_layer(views, surfaces)])
-        return _start(cloud, views)
+        return _start(cloud, views, estimates)
 
     def _thinned(self, views: TrainingViews, surfaces: Sequence[Surface], random: np.random.Generator) -> Cloud:
         """About ``budget`` of all pixels that show a surface, drawn alike from all views."""
@@ -171,13 +173,18 @@ def random_cloud(views: TrainingViews, count: int, opacity: float, random: np.ra
     return Cloud.concatenate(clouds).sized_by_neighbours()
 
 
-def _start(cloud: Cloud, views: TrainingViews) -> Start:
+def _start(cloud: Cloud, views: TrainingViews, estimates: Sequence[DepthEstimate] | None = None) -> Start:
     if views.background is not None:
         background = np.array(views.background)
     else:
         seen = [v.image.reshape(-1, 3) if v.mask is None else v.image[v.mask] for v in views.views]
         background = np.concatenate([colours for colours in seen if len(colours)]).mean(axis=0)
-    return Start(cloud.gaussians(), torch.from_numpy(background.astype(np.float32)), max(cloud.extent, 1e-6))
+    return Start(
+        cloud.gaussians(),
+        torch.from_numpy(background.astype(np.float32)),
+        max(cloud.extent, 1e-6),
+        None if estimates is None else tuple(estimates),
+    )
 
 
 def _expect_opacity(name: str, value: float) -> None:

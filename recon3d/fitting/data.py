@@ -138,8 +138,8 @@ class SceneData(LightningDataModule):
         """Train view ``index`` on ``device``, moved there once."""
         batch = self._batches[index]
         if batch.target.image.device != device:
-            moved = (None if x is None else x.to(device) for x in (batch.target.mask, batch.target.depth))
-            target = Target(batch.target.image.to(device), *moved)
+            mask, depth = (None if x is None else x.to(device) for x in (batch.target.mask, batch.target.depth))
+            target = Target(batch.target.image.to(device), mask, depth)
             batch = self._batches[index] = Batch(batch.camera.to(device), target, index)
         return batch
 

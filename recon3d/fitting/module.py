@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import Parameter, ParameterDict
+from torch.nn.functional import softplus
 from torch.optim import Optimizer
 
 from datasets.errors import InputError
@@ -17,8 +21,8 @@ from recon3d.fitting.data import Batch, SceneData
 from recon3d.fitting.densification import DensificationStrategy
 from recon3d.fitting.optimisers import LearningRates, make_optimisers
 from recon3d.gaussians import Gaussians
-from recon3d.initialise import Initialiser
-from recon3d.losses import Loss, Photometric
+from recon3d.initialise import Initialiser, Start
+from recon3d.losses import Loss, Photometric, PriorDepth, Step, Target
 from recon3d.render import Render, render
 from recon3d.views import TrainingViews
 
@@ -52,6 +56,8 @@ class SplatModule(LightningModule):
         sh_every: steps after which one more degree is used; 0 uses all from the start.
         dropout: share of Gaussians that a step leaves out, growing linearly from 0 to this at the last step, while the
             others' opacity is divided by what remains (Park et al., DropGaussian, 2025).
+        sh_dropout: share of Gaussians that a step shows without their higher harmonics, growing likewise, so that what
+            two views agree upon stays in the constant one (after ReDI-GS).
         opacity_decay: factor on the opacity of every Gaussian that got a gradient, after each step (after Han et al.,
             Binocular3DGS, 2024, which decays all).
         antialiased: render as Mip-Splatting does.
@@ -67,6 +73,7 @@ class SplatModule(LightningModule):
         sh_degree: int = 0,
         sh_every: int = 1000,
         dropout: float = 0.0,
+        sh_dropout: float = 0.0,
         opacity_decay: float = 1.0,
         antialiased: bool = False,
         seed: int = 0,
@@ -76,6 +83,7 @@ class SplatModule(LightningModule):
             ("sh_degree", sh_degree, 0 <= sh_degree <= 3, "0, 1, 2 or 3"),
             ("sh_every", sh_every, sh_every >= 0, "0 or more"),
             ("dropout", dropout, 0 <= dropout < 1, "0 or more and less than 1"),
+            ("sh_dropout", sh_dropout, 0 <= sh_dropout <= 1, "0 to 1"),
             ("opacity_decay", opacity_decay, 0 < opacity_decay <= 1, "more than 0 and at most 1"),
             ("seed", seed, seed >= 0, "0 or more"),
         ):
@@ -87,12 +95,13 @@ class SplatModule(LightningModule):
         self.densification = densification
         self.learning_rates = learning_rates
         self.sh_degree, self.sh_every = sh_degree, sh_every
-        self.dropout, self.opacity_decay = dropout, opacity_decay
+        self.dropout, self.sh_dropout, self.opacity_decay = dropout, sh_dropout, opacity_decay
         self.antialiased = antialiased
         self.seed = seed
         self.extent = 1.0
         self.params = ParameterDict()
         self.densification_state: dict[str, Any] = {}
+        self.prior: list[PriorDepth] = []
         self.background: Tensor
         self.register_buffer("background", torch.zeros(3))
 
@@ -117,7 +126,7 @@ class SplatModule(LightningModule):
         """Make the first Gaussians.
 
         Raises:
-            InputError: where the initialiser finds none.
+            InputError: where the initialiser finds none, or no depth though a loss uses it.
         """
         start = self.initialiser(views, self.seed)
         if len(start.gaussians) == 0:
@@ -125,10 +134,23 @@ class SplatModule(LightningModule):
         first = with_sh_degree(start.gaussians, self.sh_degree).detach()
         for name, value in first.parameters().items():
             self.params[name] = Parameter(value.float().contiguous())
+        if any(term.uses_uncertainty for term in self.losses):
+            self.params["uncertainty"] = Parameter(torch.zeros(len(first)))
+        if any(term.uses_prior for term in self.losses):
+            self.prior = self._prior_of(start)
         self.background.copy_(start.background)
         self.extent = float(start.extent)
         if self.densification is not None:
             self.densification_state = self.densification.initialize_state(scene_scale=self.extent)
+
+    def _prior_of(self, start: Start) -> list[PriorDepth]:
+        if start.estimates is None:
+            using = next(type(term).__name__ for term in self.losses if term.uses_prior)
+            raise InputError(
+                f"{using} holds renders against a prior's depth, but {type(self.initialiser).__name__} has none. Take "
+                "the loss out of model.losses, or choose recon3d.initialise.DenseInitialiser"
+            )
+        return [PriorDepth(torch.from_numpy(e.depth), torch.from_numpy(e.confidence)) for e in start.estimates]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One Adam per parameter (Lightning's hook)."""
@@ -148,8 +170,10 @@ class SplatModule(LightningModule):
         optimisers["means"].param_groups[0]["lr"] = rate
 
         gaussians = self.gaussians
-        rendered = self._render(gaussians, batch, step)
-        loss = sum((term(rendered, batch.target, gaussians) for term in self.losses), rendered.colour.new_zeros(()))
+        draw = self._renderer(gaussians, (step + 1) / self.trainer.max_steps)
+        rendered = self._render(draw, batch)
+        target = self._target(batch, Step(step, (step + 1) / self.trainer.max_steps, batch.camera, self.cameras, draw))
+        loss = sum((term(rendered, target, gaussians) for term in self.losses), rendered.colour.new_zeros(()))
         info = self._info(rendered)
         if self.densification is not None:
             self.densification.step_pre_backward(self.params, optimisers, self.densification_state, step, info)
@@ -168,23 +192,37 @@ class SplatModule(LightningModule):
         else:
             torch.default_generator.manual_seed(mixed)
 
-    def _render(self, gaussians: Gaussians, batch: Batch, step: int) -> Render:
+    def _renderer(self, gaussians: Gaussians, progress: float) -> Callable[..., Render]:
+        """render() as this step does it, from any camera: dropout is drawn once."""
         factor = None
         if self.dropout > 0:
-            rate = self.dropout * (step + 1) / self.trainer.max_steps
+            rate = self.dropout * progress
             kept = torch.rand(len(gaussians), device=self.device) >= rate
             factor = kept.float() / (1 - rate)
-        mask = batch.target.mask
-        return render(
+        if self.sh_dropout > 0 and self.active_sh_degree > 0:
+            plain = torch.rand(len(gaussians), 1, 1, device=self.device) < self.sh_dropout * progress
+            gaussians = replace(gaussians, shN=gaussians.shN.masked_fill(plain, 0))
+        return partial(
+            render,
             gaussians,
-            batch.camera,
             sh_degree=self.active_sh_degree,
             background=self.background,
             opacity_factor=factor,
-            mask=None if mask is None else mask[None],
             antialiased=self.antialiased,
+        )
+
+    def _render(self, draw: Callable[..., Render], batch: Batch) -> Render:
+        mask = batch.target.mask
+        uncertainty = self.params.get("uncertainty")
+        return draw(
+            batch.camera,
+            features=None if uncertainty is None else softplus(uncertainty)[:, None],
+            mask=None if mask is None else mask[None],
             absolute_gradients=getattr(self.densification, "absgrad", False),
         )
+
+    def _target(self, batch: Batch, step: Step) -> Target:
+        return replace(batch.target, prior=self.prior[batch.index] if self.prior else None, step=step)
 
     @staticmethod
     def _info(rendered: Render) -> dict[str, Any]:
@@ -236,7 +274,9 @@ class SplatModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the parameters alone do not tell (Lightning's hook); InputError for what must not be kept."""
         self.require_finite()
-        checkpoint["fit"] = {"extent": self.extent, "densification": dict(self.densification_state)}
+        prior = [{"depth": one.depth, "confidence": one.confidence} for one in self.prior]
+        state = dict(self.densification_state)
+        checkpoint["fit"] = {"extent": self.extent, "densification": state, "prior": prior}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the stored number of Gaussians and the strategy's state (Lightning's hook)."""
@@ -246,9 +286,14 @@ class SplatModule(LightningModule):
                 self.params[name.removeprefix(prefix)] = Parameter(torch.empty_like(value))
         self.extent = checkpoint["fit"]["extent"]
         self.densification_state = checkpoint["fit"]["densification"]
+        self.prior = [PriorDepth(**one) for one in checkpoint["fit"].get("prior", [])]
 
     def on_fit_start(self) -> None:
-        """Bring the strategy's state to the device of the parameters (Lightning's hook)."""
+        """Bring what is no parameter to the device of the parameters (Lightning's hook)."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, SceneData)
+        self.cameras = data.views.cameras.to(self.device, torch.float32)
+        self.prior = [one.to(self.device) for one in self.prior]
         for key, value in self.densification_state.items():
             if isinstance(value, Tensor):
                 self.densification_state[key] = value.to(self.device)

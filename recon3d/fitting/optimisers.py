@@ -20,6 +20,7 @@ class LearningRates:
         opacities: of the logits.
         sh0: of the constant harmonic.
         shN: of the higher harmonics.
+        uncertainty: of what softplus makes each Gaussian's uncertainty of, where a loss lets them learn one.
         means_decay: the means' rate falls exponentially to this share at the last step.
     """
 
@@ -29,6 +30,7 @@ class LearningRates:
     opacities: float = 5e-2
     sh0: float = 2.5e-3
     shN: float = 2.5e-3 / 20
+    uncertainty: float = 2e-2
     means_decay: float = 0.01
 
     def __post_init__(self) -> None:
