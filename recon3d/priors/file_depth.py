@@ -11,15 +11,18 @@ from datasets.errors import InputError, SceneError
 from datasets.scenes.files import read_bytes, read_npy
 from datasets.scenes.images import read_pixels
 from recon3d.priors.alignment import Quantity, align, find_anchors
+from recon3d.priors.exr import read_exr
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
-SUFFIXES = (".npy", ".png", ".pfm")
+SUFFIXES = (".npy", ".png", ".pfm", ".exr")
 LARGEST = 1 << 28  # pixels of a file that is opened
+FARTHEST = 1e9  # renderers write 1e10 where a ray meets nothing
 
 
 class FileDepth(DepthPrior):
-    """One file per photo, with the photo's name: ``.npy`` (floats), ``.png`` (16 bits) or ``.pfm``.
+    """One file per photo, with the photo's name: ``.npy`` (floats), ``.png`` (16 bits), ``.pfm``, or ``.exr`` (needs
+    the extra ``exr``).
 
     Files of another size are resized. Values that are not positive or not finite count as unknown. Confidence is 1;
     inside :class:`~recon3d.priors.fusion.Fusion` it is measured instead.
@@ -67,9 +70,10 @@ class FileDepth(DepthPrior):
 
 
 def read_map(path: Path) -> np.ndarray:
-    """[H, W] float64 values of a ``.npy``, 16-bit ``.png`` or ``.pfm`` file, NaN where not positive or not finite.
+    """[H, W] float64 values of a ``.npy``, 16-bit ``.png``, ``.pfm`` or ``.exr`` file; NaN where there is no depth.
 
     Raises:
+        InputError: for ``.exr`` where OpenEXR is not installed.
         SceneError: where it is missing, truncated or something else.
     """
     suffix = path.suffix.lower()
@@ -85,12 +89,14 @@ def read_map(path: Path) -> np.ndarray:
             raise SceneError(
                 path, f"holds {values.dtype} of shape {values.shape}", "Save depth as one channel of 16 bits"
             )
+    elif suffix == ".exr":
+        values = read_exr(path, LARGEST)
     else:
         values = _read_pfm(path)
     values = values.astype(np.float64)
     if not values.size:
         raise SceneError(path, f"has no pixels (shape {values.shape})", "Save depth as [H, W] floats")
-    return np.where(np.isfinite(values) & (values > 0) & (values < 1e30), values, np.nan)
+    return np.where(np.isfinite(values) & (values > 0) & (values < FARTHEST), values, np.nan)
 
 
 def _read_pfm(path: Path) -> np.ndarray:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,7 +88,14 @@ def test_anchors_are_on_the_surface(still_life: TrainingViews) -> None:
         assert np.median(np.abs(depth / truth(still_life, i)[pixels[:, 1], pixels[:, 0]] - 1)) < 0.01
 
 
-@pytest.mark.parametrize("kind", ["npy", "png", "pfm", "big-endian pfm"])
+def save_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any] | None = None) -> bytes:
+    openexr = pytest.importorskip("OpenEXR")
+    header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage} | (header or {})
+    openexr.File(header, channels).write(str(path))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["npy", "png", "pfm", "big-endian pfm", "exr"])
 def test_each_kind_of_file(still_life: TrainingViews, tmp_path: Path, kind: str) -> None:
     assert still_life.names is not None
     for i, name in enumerate(still_life.names[:2]):
@@ -94,6 +104,8 @@ def test_each_kind_of_file(still_life: TrainingViews, tmp_path: Path, kind: str)
             np.save(tmp_path / f"{name}.npy", np.where(depth > 2.7, np.nan, depth))
         elif kind == "png":
             cv2.imwrite(str(tmp_path / f"{name}.png"), np.rint(depth * 1000).astype(np.uint16))
+        elif kind == "exr":
+            save_exr(tmp_path / f"{name}.exr", {"Z": depth.astype(np.float16 if i else np.float32)})
         else:
             save_pfm(tmp_path / f"{name}.pfm", depth, ">" if kind.startswith("big") else "<")
     estimates = FileDepth(tmp_path, unit=0.001 if kind == "png" else 1.0)(still_life)
@@ -151,6 +163,56 @@ def test_files_that_cannot_be_used(still_life: TrainingViews, tmp_path: Path) ->
     np.save(tmp_path / f"{still_life.names[0]}.npy", np.full((180, 240), -np.inf))
     with pytest.raises(InputError, match="no depth for any train photo"):
         FileDepth(tmp_path)(still_life)
+
+
+def test_channels_of_exr_files(tmp_path: Path) -> None:
+    path = tmp_path / "depth.exr"
+    random = np.random.default_rng(0)
+    depth, other = random.uniform(1, 2, (2, 6, 7)).astype(np.float32)
+    depth[2, 3], depth[1, 1], depth[0, 0] = np.nan, np.inf, 1e10
+    unknown = ~(depth < 3)
+    channels: list[dict[str, np.ndarray]] = [
+        {"Y": depth},
+        {"layer.Z": depth, "A": other, "B": other},
+        {"R": depth, "G": depth, "B": depth},
+        {"R": depth, "G": depth, "B": depth, "A": other},
+    ]
+    for chosen in channels:
+        save_exr(path, chosen)
+        np.testing.assert_array_equal(read_map(path), np.where(unknown, np.nan, depth))
+    two_depths = {"left.Z": depth, "right.Z": depth}
+    for ambiguous in ({"R": depth, "G": depth, "B": other}, {"U": depth, "V": depth}, two_depths):
+        save_exr(path, ambiguous)
+        with pytest.raises(SceneError, match="has the channels"):
+            read_map(path)
+    save_exr(path, {"Z": depth}, {"displayWindow": (np.zeros(2, np.int32), np.array([20, 20], np.int32))})
+    with pytest.raises(SceneError, match="display window"):
+        read_map(path)
+
+
+def test_exr_files_that_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "depth.exr"
+    whole = save_exr(path, {"Z": np.random.default_rng(0).random((30, 40)).astype(np.float32)})
+    window = whole.index(b"dataWindow\0box2i\0") + len(b"dataWindow\0box2i\0") + 4
+
+    def sized(*corners: int) -> bytes:
+        return whole[:window] + struct.pack("<4i", *corners) + whole[window + 16 :]
+
+    hostile = [whole[:length] for length in (0, 3, 10, 100, len(whole) // 2, len(whole) - 1)]
+    hostile += [sized(0, 0, 2**31 - 2, 2**31 - 2), sized(0, 0, 199_999, 199_999), sized(0, 0, -5, 3)]
+    hostile += [b"not an image at all" * 30, whole[:400] + bytes(len(whole) - 400)]
+    for data in hostile:
+        path.write_bytes(data)
+        with pytest.raises(SceneError, match=r"depth\.exr"):
+            read_map(path)
+    with pytest.raises(SceneError, match="no such file"):
+        read_map(tmp_path / "missing.exr")
+
+
+def test_exr_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    with pytest.raises(InputError, match=r"sparse-vision-3d\[exr\]"):
+        read_map(tmp_path / "depth.exr")
 
 
 def red_network(path: Path, channels: int = 3, rank: int = 4, size: tuple[int | str, int | str] = ("h", "w")) -> Path:
