@@ -43,7 +43,8 @@ def with_sh_degree(gaussians: Gaussians, degree: int) -> Gaussians:
 class SplatModule(LightningModule):
     """Gaussians under optimisation.
 
-    Every step is a pure function of the parameters, the optimisers' moments, the seed and the step's number: noise is
+    Every step is a pure function of the parameters, the optimisers' moments, the seed, the step's number and, where
+    there is a limit to it, the share of the time that was gone when it began (``time_progress``, 0 to 1): noise is
     drawn from the global generator, seeded anew at each step, so that a resumed fit continues bit for bit (on the CPU;
     gsplat's CUDA kernels add gradients up in no fixed order).
 
@@ -99,6 +100,7 @@ class SplatModule(LightningModule):
         self.antialiased = antialiased
         self.seed = seed
         self.extent = 1.0
+        self.time_progress = 0.0
         self.params = ParameterDict()
         self.densification_state: dict[str, Any] = {}
         self.prior: list[PriorDepth] = []
@@ -114,6 +116,11 @@ class SplatModule(LightningModule):
     def active_sh_degree(self) -> int:
         """Highest spherical harmonic that the next step uses."""
         return self.sh_degree if self.sh_every == 0 else min(self.sh_degree, self.global_step // self.sh_every)
+
+    @property
+    def progress(self) -> float:
+        """Share of the fit that is done after this step, 0 to 1: of its steps, or of its time where that is more."""
+        return max((self.global_step + 1) / self.trainer.max_steps, self.time_progress)
 
     def setup(self, stage: str) -> None:
         """Make the first Gaussians if nobody did and no checkpoint brings them (Lightning's hook)."""
@@ -163,16 +170,16 @@ class SplatModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """One step on one view (Lightning's hook); returns the detached loss and colour."""
-        step = self.global_step
+        step, progress = self.global_step, self.progress
         self._seed_noise(step)
         optimisers = self.optimisers
-        rate = self.learning_rates.of_means(self.extent, (step + 1) / self.trainer.max_steps)
+        rate = self.learning_rates.of_means(self.extent, progress)
         optimisers["means"].param_groups[0]["lr"] = rate
 
         gaussians = self.gaussians
-        draw = self._renderer(gaussians, (step + 1) / self.trainer.max_steps)
+        draw = self._renderer(gaussians, progress)
         rendered = self._render(draw, batch)
-        target = self._target(batch, Step(step, (step + 1) / self.trainer.max_steps, batch.camera, self.cameras, draw))
+        target = self._target(batch, Step(step, progress, batch.index, self.cameras, draw))
         loss = sum((term(rendered, target, gaussians) for term in self.losses), rendered.colour.new_zeros(()))
         info = self._info(rendered)
         if self.densification is not None:

@@ -39,16 +39,21 @@ class Step:
     Attributes:
         number: of the step, from 0.
         progress: share of the fit that is done after this step, 0 to 1.
-        camera: of the photo, a batch of one.
+        index: of the photo among the train photos.
         cameras: of all train photos.
         look: renders what this step renders (the same Gaussians left out) from other cameras, with gradients.
     """
 
     number: int
     progress: float
-    camera: Cameras
+    index: int
     cameras: Cameras
     look: Callable[[Cameras], Render]
+
+    @property
+    def camera(self) -> Cameras:
+        """The photo's camera, a batch of one."""
+        return self.cameras[self.index]
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,13 @@ class Target:
     depth: Tensor | None = None
     prior: PriorDepth | None = None
     step: Step | None = None
+
+    @property
+    def required_step(self) -> Step:
+        """The training step; ValueError outside a fit."""
+        if self.step is None:
+            raise ValueError("this loss needs to know the training step, but the target carries none")
+        return self.step
 
 
 class Loss(ABC):

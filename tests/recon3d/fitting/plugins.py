@@ -2,14 +2,17 @@
 
 import os
 import signal
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recon3d.gaussians import Gaussians
 from recon3d.initialise import Initialiser, Start
 from recon3d.losses import Loss, Target
+from recon3d.priors.types import DepthEstimate
 from recon3d.render import Render
 from recon3d.views import TrainingViews
 
@@ -34,6 +37,18 @@ class WallStart(Initialiser):
             shN=torch.zeros(self.count, 0, 3),
         )
         return Start(gaussians, torch.tensor([0.2, 0.3, 0.4]), 1.0)
+
+
+class WallWithPrior(WallStart):
+    """The same with a prior that believes photo i's wall i + 2 away, and knows nothing of its top."""
+
+    def __call__(self, views: TrainingViews, seed: int) -> Start:
+        estimates = []
+        for i, view in enumerate(views.views):
+            depth = np.full(view.image.shape[:2], 2.0 + i, np.float32)
+            depth[:4] = 0
+            estimates.append(DepthEstimate(depth, (depth > 0).astype(np.float32) / 2))
+        return replace(super().__call__(views, seed), estimates=tuple(estimates))
 
 
 class Blowup(Loss):
@@ -72,3 +87,32 @@ class KillSwitch(Loss):
         if str(self.steps) == os.environ.get("KILL_IN_STEP"):
             os.kill(os.getpid(), signal.SIGKILL)
         return render.colour.new_zeros(())
+
+
+class Clock:
+    """Tells a time that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+CLOCK = Clock()
+
+
+class Slow(Loss):
+    """Takes a second of :data:`CLOCK` a step."""
+
+    def value(self, render: Render, target: Target, gaussians: Gaussians) -> Tensor:
+        CLOCK.now += 1
+        return render.colour.new_zeros(())
+
+
+class SlowStart(WallStart):
+    """Takes five seconds of :data:`CLOCK`."""
+
+    def __call__(self, views: TrainingViews, seed: int) -> Start:
+        CLOCK.now += 5
+        return super().__call__(views, seed)
