@@ -19,11 +19,11 @@ from datasets.errors import SceneError
 from datasets.programs.devices import Device, torch_device
 from datasets.types import Scene
 from recon3d.calibration import Calibration
-from recon3d.fitting.run_folder import write_text
+from recon3d.fitting.run_folder import FIT, write_text
 from recon3d.metrics import avge, composite, psnr, ssim
 from recon3d.metrics.lpips import NO_WEIGHTS, Lpips, find_lpips
 from recon3d.pictures import colour_depth, colour_error, depth_range, draw, heat, save_image, to_bytes
-from recon3d.runs import METRICS, RENDERS, open_scene_of, open_splat
+from recon3d.runs import METRICS, RENDERS, open_scene_of, open_splat, read_json
 from recon3d.splats import Splat
 from recon3d.uncertainty import predict, told_by_all
 
@@ -75,6 +75,7 @@ def evaluate_run(
     results = {
         "scene": scene.name,
         "gaussians": len(splat),
+        "fit": read_json(run / FIT),
         "train": [scene.photos[i].path.name for i in scene.train],
         "mean": means(images),
         "images": images,

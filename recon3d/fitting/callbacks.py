@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +34,26 @@ class History(Callback):
         self.every = every
         self.records: list[dict[str, float]] = []
         self._errors: dict[int, float] = {}
-        self._started = time.perf_counter()
+        self._clock: Callable[[], float] = time.perf_counter
+        self._started = self._clock()
 
     @property
     def seconds(self) -> float:
         """Time spent on the run so far, its start and earlier sessions of a resumed run included."""
-        return time.perf_counter() - self._started
+        return self._clock() - self._started
 
-    def start_clock(self, at: float) -> None:
-        """Count time from ``at`` (of time.perf_counter) on."""
-        self._started = at
+    def start_clock(self, at: float, clock: Callable[[], float]) -> None:
+        """Count time from ``at`` (of ``clock``) on."""
+        self._clock, self._started = clock, at
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Record this step if it is due (Lightning's hook)."""
         step = trainer.global_step
-        if step % self.every != 0 and step != 1 and step != trainer.max_steps:
-            return
         assert isinstance(pl_module, SplatModule)
+        if step % self.every != 0 and step != 1 and not _is_last(trainer, pl_module):
+            return
         loss = float(outputs["loss"])
         pl_module.require_finite()
         self._errors[batch.index] = _squared_error(outputs["colour"][0], batch)
@@ -87,6 +89,11 @@ class History(Callback):
         self._started -= state_dict["seconds"]
 
 
+def _is_last(trainer: Trainer, module: SplatModule) -> bool:
+    """Whether the step that has just been taken ends the fit as it was meant to."""
+    return trainer.global_step == trainer.max_steps or module.time_progress == 1
+
+
 def _squared_error(colour: torch.Tensor, batch: Batch) -> float:
     """Mean squared error of a render where the photo counts."""
     error = (colour.clamp(0, 1) - batch.target.image).square_().mean(-1)
@@ -103,7 +110,10 @@ class ProgressBar(StepBar):
         if not history.records or history.records[-1]["step"] != trainer.global_step:
             return None
         latest = history.records[-1]
-        return f"PSNR {latest['psnr']:.2f}, {latest['gaussians']} Gaussians"
+        assert isinstance(trainer.lightning_module, SplatModule)
+        gone = trainer.lightning_module.time_progress
+        time_gone = f", {100 * gone:.0f} % of the time" if gone else ""
+        return f"PSNR {latest['psnr']:.2f}, {latest['gaussians']} Gaussians{time_gone}"
 
 
 class Previews(Callback):
@@ -124,9 +134,9 @@ class Previews(Callback):
     ) -> None:
         """Lightning's hook."""
         step = trainer.global_step
-        if step not in self.steps and step % self.every != 0 and step != trainer.max_steps:
-            return
         assert isinstance(pl_module, SplatModule)
+        if step not in self.steps and step % self.every != 0 and not _is_last(trainer, pl_module):
+            return
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SceneData)
         path = Path(trainer.default_root_dir) / PREVIEWS / f"step_{step:06d}.png"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LightningArgumentParser
@@ -14,9 +16,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 from datasets.errors import InputError
 from datasets.programs.fit_command import RunFolderCLI, quiet
 from recon3d.fitting import run_folder
+from recon3d.fitting.affordable_prior import AffordablePrior
+from recon3d.fitting.budget import MORE_STEPS, PRIOR_SHARE, WRITING, Budget, Clock, Pace, duration
 from recon3d.fitting.callbacks import History, Previews, ProgressBar
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.module import SplatModule
+from recon3d.initialise import DenseInitialiser
 from recon3d.report import write_report
 from recon3d.splats import Splat, save_splat
 
@@ -52,9 +57,21 @@ class FitCLI(RunFolderCLI):
         super().add_arguments_to_parser(parser)
         parser.add_lightning_class_args(History, "history")
         parser.add_lightning_class_args(Previews, "previews")
+        parser.add_argument(
+            "--budget",
+            type=duration,
+            help="Give the best result for this time (90, 90s, 2m, 1h), from reading the photos to the written splat.",
+        )
 
     def _set_seed(self) -> None:
         """Nothing: every step seeds the global generator itself."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """The trainer, which takes more steps where there is time."""
+        trainer = self.config_init.trainer
+        if self.config.budget is not None and trainer.max_steps > 0:
+            trainer.max_steps *= MORE_STEPS
+        return super().instantiate_trainer(**kwargs)
 
     def before_instantiate_classes(self) -> None:
         """Make the scene's path independent of the current folder."""
@@ -63,22 +80,25 @@ class FitCLI(RunFolderCLI):
             self.config.data.root = Path(root).resolve()
 
 
-def fit(argv: Sequence[str]) -> None:
+def fit(argv: Sequence[str], clock: Clock = time.perf_counter) -> None:
     """Fit Gaussians to the photos of a scene.
 
     Give a configuration and a scene:
 
       recon3d fit --config configs/recon3d/photos.yaml --data.root SCENE --out RUN
 
-    RUN gets splat.safetensors, report.html, config.yaml, history.json, previews/, checkpoints/ and logs/ (TensorBoard).
-    Every key of the YAML is an option too, and options after --config win.
+    RUN gets splat.safetensors, report.html, config.yaml, history.json, fit.json, previews/, checkpoints/ and logs/
+    (TensorBoard). Every key of the YAML is an option too, and options after --config win.
+
+    With --budget 2m the fit takes that long, or less where more would not help: a short time reduces the photos for the
+    depth prior and the number of steps, a long one allows more steps than trainer.max_steps.
     """
-    began = time.perf_counter()
+    began = clock()
     with quiet():
-        _fit(FitCLI(argv), began)
+        _fit(FitCLI(argv), began, clock)
 
 
-def _fit(cli: FitCLI, began: float) -> None:
+def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
     config = cli.config
     run: Path = config.out
     if cli.trainer.max_steps < 1:
@@ -90,15 +110,40 @@ def _fit(cli: FitCLI, began: float) -> None:
     _ = cli.datamodule.views  # a scene that cannot be used must not touch an earlier run
     checkpoint = run_folder.RUNS.prepare(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
     history: History = cli.config_init.history
-    history.start_clock(began)
+    history.start_clock(began, clock)
+    budget = None if config.budget is None else Budget(config.budget, clock, began)
+    prior = None
     if checkpoint is None:
+        prior = None if budget is None else _affordable(cli.model, budget)
         cli.model.begin(cli.datamodule.views)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    else:
+        cli.trainer.ckpt_path = checkpoint  # as an argument of fit() the module would not know, and begin anew before
+    pace = None if budget is None else Pace(budget.left - WRITING, clock, prior and prior.facts())
+    if pace is not None:
+        cli.trainer.callbacks.insert(0, pace)  # before those that look whether a step was the last
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
     cli.tell_the_end()
     save_splat(run / run_folder.SPLAT, splat_of(cli.model, cli.datamodule))
+    facts = {
+        "seconds": round(history.seconds, 2),
+        "steps": cli.trainer.global_step,
+        "gaussians": len(cli.model.gaussians),
+        "budget": config.budget,
+        "prior": pace and pace.prior,
+    }
+    run_folder.write_text(run / run_folder.FIT, json.dumps(facts, indent=1) + "\n")
     print(f"{len(cli.model.gaussians)} Gaussians in {history.seconds:.1f} s: {run / run_folder.SPLAT}", file=sys.stderr)
     print(f"report: {write_report(run)}", file=sys.stderr)
+
+
+def _affordable(model: SplatModule, budget: Budget) -> AffordablePrior | None:
+    """Let the model's prior, if it has one, take its share of the time."""
+    initialiser = model.initialiser
+    if not isinstance(initialiser, DenseInitialiser):
+        return None
+    prior = initialiser.prior = AffordablePrior(initialiser.prior, PRIOR_SHARE * budget.left, budget.clock)
+    return prior
 
 
 def splat_of(module: SplatModule, data: SceneData) -> Splat:

@@ -58,6 +58,7 @@ class Content:
         suggestion_map: where they would be taken, or None.
         outside: the splat with the places of its photos, from behind them, or None.
         splat_bytes: size of the splat's file, 0 where there is none.
+        budget: seconds that the fit was given, or None.
     """
 
     scene: str
@@ -73,6 +74,7 @@ class Content:
     suggestion_map: np.ndarray | None = None
     outside: np.ndarray | None = None
     splat_bytes: int = 0
+    budget: float | None = None
 
 
 def gather(run: Path, root: Path | None = None) -> Content:
@@ -112,6 +114,7 @@ def gather(run: Path, root: Path | None = None) -> Content:
         suggestion_map=read_image(run / SUGGESTIONS / SUGGESTION_MAP),
         outside=None if missing else _outside(run, root),
         splat_bytes=(run / SPLAT).stat().st_size if (run / SPLAT).is_file() else 0,
+        budget=float(budget) if isinstance(budget := config.get("budget"), (int, float)) else None,
     )
 
 

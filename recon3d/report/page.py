@@ -112,7 +112,8 @@ def _head(content: Content) -> str:
             tiles.append((value(key, mean[key]), label(key) + better))
     if history:
         tiles.append((number(history["gaussians"][-1]), "Gaussians"))
-        tiles.append((_duration(history["seconds"][-1]), f"to fit, {number(history['step'][-1])} steps"))
+        given = "" if content.budget is None else f" of {_duration(content.budget)} given"
+        tiles.append((_duration(history["seconds"][-1]), f"to fit{given}, {number(history['step'][-1])} steps"))
     shown = "".join(f'<div class="tile"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in tiles)
     facts += [f"{len(content.metrics['images'])} test views"] if content.metrics else []
     return (

@@ -1,0 +1,99 @@
+"""A depth prior on photos as large as the time allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from datasets.scenes.images import shrink_depth, shrink_image, shrink_mask
+from datasets.types import View
+from recon3d.fitting.budget import Clock
+from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.views import TrainingViews
+
+# Sizes of photos that come into question, the next with about half the pixels: a few, far apart, so that the same time
+# gives the same result in spite of what else the machine does.
+SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)
+SMALLEST_SIDE = 64  # pixels of a photo that is worth trying
+SAME_SURFACE = 0.02  # relative difference of depth between neighbours that are interpolated
+
+
+class AffordablePrior(DepthPrior):
+    """Another prior, on the largest photos for which ``seconds`` suffice.
+
+    How long it takes is found out on small photos, whose result serves where nothing larger is affordable; the time is
+    taken to grow with the number of pixels.
+
+    Args:
+        prior: which one.
+        seconds: for all of it.
+        clock: seconds since whenever.
+
+    """
+
+    def __init__(self, prior: DepthPrior, seconds: float, clock: Clock) -> None:
+        self.prior, self.seconds, self.clock = prior, seconds, clock
+        self.scale, self.took = 1.0, 0.0
+
+    def facts(self) -> dict[str, float]:
+        """Scale of the photos whose depth the last call returned, and the seconds that it took."""
+        return {"scale": self.scale, "seconds": round(self.took, 2)}
+
+    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
+        """The prior's depth at the full size of the photos."""
+        began = self.clock()
+        shortest = int(views.cameras.sizes.min())
+        scales = [s for s in SCALES if s * shortest >= SMALLEST_SIDE] or [1.0]
+        self.scale = scales[-1]
+        estimates = self._at(self.scale, views)
+        probed = self.clock() - began
+        larger = [s for s in scales[:-1] if probed + probed * (s / self.scale) ** 2 <= self.seconds]
+        if larger:
+            self.scale = larger[0]
+            estimates = self._at(self.scale, views)
+        self.took = self.clock() - began
+        return estimates
+
+    def _at(self, scale: float, views: TrainingViews) -> list[DepthEstimate]:
+        if scale == 1:
+            return self.prior(views)
+        sizes = views.cameras.sizes.tolist()
+        return [enlarged(e, *size) for e, size in zip(self.prior(reduced(views, scale)), sizes, strict=True)]
+
+
+def reduced(views: TrainingViews, scale: float) -> TrainingViews:
+    """The same views with photos ``scale`` times as large, less than 1."""
+    cameras = views.cameras.resized(scale)
+    return replace(
+        views,
+        cameras=cameras,
+        views=tuple(_shrunk(v, (w, h)) for v, (w, h) in zip(views.views, cameras.sizes.tolist(), strict=True)),
+    )
+
+
+def _shrunk(view: View, size: tuple[int, int]) -> View:
+    return View(
+        image=shrink_image(view.image, size),
+        mask=None if view.mask is None else shrink_mask(view.mask, size),
+        depth=None if view.depth is None else shrink_depth(view.depth, size),
+        alpha=None if view.alpha is None else shrink_image(view.alpha, size),
+    )
+
+
+def enlarged(estimate: DepthEstimate, width: int, height: int) -> DepthEstimate:
+    """The estimate for a larger photo: inverse depth, in which planes are linear, is interpolated along surfaces and
+    jumps between them."""
+    depth, confidence = (
+        cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        for values in (estimate.depth, estimate.confidence)
+    )
+    inverse = np.divide(1, estimate.depth, out=np.zeros_like(estimate.depth), where=estimate.known)
+    weight, mean = (
+        cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        for values in (estimate.known, inverse)
+    )
+    smooth = np.divide(weight, mean, out=np.zeros_like(mean), where=mean > 0)
+    along = np.abs(smooth - depth) < SAME_SURFACE * depth
+    return DepthEstimate(np.where(along, smooth, depth), confidence)

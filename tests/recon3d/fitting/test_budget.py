@@ -1,0 +1,209 @@
+"""Time as a dial: `recon3d fit --budget`."""
+
+from __future__ import annotations
+
+import json
+import signal
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plugins
+import pytest
+import torch
+
+from datasets.errors import InputError
+from datasets.scenes import builtin
+from recon3d.fitting.affordable_prior import AffordablePrior, enlarged
+from recon3d.fitting.budget import MORE_STEPS, WRITING, duration
+from recon3d.fitting.callbacks import History
+from recon3d.fitting.command import fit
+from recon3d.fitting.optimisers import LearningRates
+from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.views import TrainingViews
+
+Arguments = Callable[..., list[str]]
+Same = Callable[[Path, Path], None]
+SLOW = (
+    "--model.initialiser=plugins.SlowStart",
+    "--model.losses+=plugins.Slow",
+    "--model.losses+=recon3d.losses.Photometric",
+)
+START = 5  # seconds that plugins.SlowStart takes
+
+
+def timed_fit(arguments: list[str]) -> None:
+    fit(arguments, plugins.CLOCK)
+
+
+def facts(run: Path) -> dict[str, Any]:
+    return json.loads((run / "fit.json").read_text())
+
+
+def checkpoint_of(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("2m", 120), ("1.5m", 90), ("1h", 3600), (" 30 s ", 30), (45, 45), (0.5, 0.5)],
+)
+def test_times_that_are_understood(text: str | float, seconds: float) -> None:
+    assert duration(text) == seconds
+    assert duration(duration(text)) == seconds, "as config.yaml gives it back"
+
+
+@pytest.mark.parametrize("text", ["", "s", "0", "0s", "-5", "2d", "1m30", "1e3", "inf", "nan", "9" * 400, "soon", "٣s"])
+def test_other_times_are_refused(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="90s, 2m or 1h"):
+        duration(text)
+
+
+def test_a_bad_time_is_an_error_of_the_command_line(
+    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        fit(arguments(tmp_path / "run", "--budget=2 minutes"))
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert "--budget" in message
+    assert "'2 minutes' is no time to work in: give seconds, or a time like 90s, 2m or 1h" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_take_what_the_start_leaves_and_schedules_end_with_the_time(arguments: Arguments, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    timed_fit(arguments(run, *SLOW, "--budget=20s"))
+    steps = 20 - START - int(WRITING)
+    assert facts(run)["steps"] == checkpoint_of(run)["global_step"] == steps
+    assert facts(run)["budget"] == 20
+    assert facts(run)["seconds"] == START + steps
+    history = json.loads((run / "history.json").read_text())
+    assert [record["step"] for record in history] == [1, 10, steps], "the last step is recorded"
+    assert (run / "previews" / f"step_{steps:06d}.png").is_file()
+    assert "of 20.0 s given" in (run / "report.html").read_text()
+    # The last step began after all but one of the seconds.
+    rate = checkpoint_of(run)["optimizer_states"][0]["param_groups"][0]["lr"]
+    assert rate == pytest.approx(LearningRates().of_means(1.0, (steps - 1) / steps))
+
+
+def test_more_time_gives_more_steps_up_to_a_limit(arguments: Arguments, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    timed_fit(arguments(run, *SLOW, "--budget=1h", "--trainer.max_steps=10"))
+    assert facts(run)["steps"] == 10 * MORE_STEPS
+    assert facts(run)["seconds"] == START + 10 * MORE_STEPS
+    rate = checkpoint_of(run)["optimizer_states"][0]["param_groups"][0]["lr"]
+    assert rate == pytest.approx(LearningRates().of_means(1.0, 1.0))
+
+
+def test_hardly_any_time_still_gives_a_splat(arguments: Arguments, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    timed_fit(arguments(run, *SLOW, "--budget=0.1"))
+    assert facts(run)["steps"] == 1
+    assert (run / "splat.safetensors").is_file()
+
+
+def test_interrupted_fit_resumes_with_the_time_that_was_left(
+    arguments: Arguments, same_fit: Same, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = (*SLOW, "--budget=30", "--model.dropout=0.3", "--model.opacity_decay=0.99")
+    timed_fit(arguments(tmp_path / "straight", *more))
+    run = tmp_path / "interrupted"
+    record = History.on_train_batch_end
+
+    def interrupt(self: History, trainer: Any, *rest: Any) -> None:
+        record(self, trainer, *rest)
+        if trainer.global_step == 10:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            timed_fit(arguments(run, *more))
+    assert not (run / "fit.json").exists()
+    plugins.CLOCK.now += 500
+    timed_fit(arguments(run, *more, "--resume"))
+    same_fit(tmp_path / "straight", run)
+    assert facts(run) == facts(tmp_path / "straight")
+
+
+def test_finished_fit_takes_no_more_steps(arguments: Arguments, same_fit: Same, tmp_path: Path) -> None:
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    timed_fit(arguments(run, *SLOW, "--budget=12"))
+    copy.mkdir()
+    for path in ("checkpoints/last.ckpt", "splat.safetensors"):
+        (copy / path).parent.mkdir(exist_ok=True)
+        (copy / path).write_bytes((run / path).read_bytes())
+    timed_fit(arguments(run, *SLOW, "--budget=12", "--resume"))
+    same_fit(run, copy)
+
+
+def test_another_budget_is_another_configuration(arguments: Arguments, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    timed_fit(arguments(run, *SLOW, "--budget=8"))
+    with pytest.raises(InputError, match=r"budget: 8\.0 -> 9\.0"):
+        timed_fit(arguments(run, *SLOW, "--budget=9"))
+    with pytest.raises(InputError, match=r"budget: 8\.0 -> None"):
+        timed_fit(arguments(run, *SLOW))
+
+
+class Wall(DepthPrior):
+    """The slanted wall 1 / depth = .3 + .001 x / width, right of a hole; takes 100 seconds for photos of full size."""
+
+    def __init__(self, full_width: int) -> None:
+        self.full_width = full_width
+        self.widths: list[int] = []
+
+    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
+        width, height = views.cameras.size
+        self.widths.append(width)
+        plugins.CLOCK.now += 100 * (width / self.full_width) ** 2
+        x = np.broadcast_to((np.arange(width, dtype=np.float32) + 0.5) / width, (height, width))
+        known = x > 0.25
+        depth = np.where(known, 1 / (0.3 + 0.1 * x), 0).astype(np.float32)
+        return [DepthEstimate(depth, known.astype(np.float32) * np.float32(0.7))] * len(views)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "scale", "took"),
+    [
+        (1000, 1.0, 106.25),
+        (107, 1.0, 106.25),
+        (106, 0.7, 6.25 + 49),
+        (40, 0.5, 6.25 + 25),
+        (20, 0.35, 6.25 + 12.25),
+        (18, 0.25, 6.25),
+        (0, 0.25, 6.25),
+        (-10, 0.25, 6.25),
+    ],
+)
+def test_prior_sees_photos_as_large_as_the_time_allows(seconds: float, scale: float, took: float) -> None:
+    views = TrainingViews.load(builtin.generate((400, 320), views=2))
+    wall = Wall(400)
+    prior = AffordablePrior(wall, seconds, plugins.CLOCK)
+    estimates = prior(views)
+    assert wall.widths == ([100] if scale == 0.25 else [100, round(400 * scale)])
+    assert prior.facts() == {"scale": scale, "seconds": pytest.approx(took, abs=0.01)}
+    for estimate in estimates:
+        assert estimate.depth.shape == (320, 400)
+        x = (np.arange(400) + 0.5) / 400
+        known = estimate.known[0]
+        np.testing.assert_array_equal(known, x > 0.25)
+        np.testing.assert_allclose(estimate.depth[:, known], np.tile(1 / (0.3 + 0.1 * x[known]), (320, 1)), rtol=2e-3)
+        assert set(np.unique(estimate.confidence)) == {np.float32(0), np.float32(0.7)}
+
+
+def test_small_photos_are_not_reduced_further() -> None:
+    views = TrainingViews.load(builtin.generate((96, 72), views=2))
+    wall = Wall(96)
+    assert AffordablePrior(wall, 0.0, plugins.CLOCK)(views)[0].depth.shape == (72, 96)
+    assert wall.widths == [96]
+
+
+def test_enlarged_depth_jumps_between_surfaces() -> None:
+    depth = np.where(np.arange(8) < 4, 1, 2).astype(np.float32)[None].repeat(6, axis=0)
+    found = enlarged(DepthEstimate(depth, np.ones_like(depth)), 21, 17)
+    assert set(np.unique(found.depth)) == {1.0, 2.0}
+    assert (np.diff(found.depth, axis=1) != 0).sum() == 17
