@@ -118,9 +118,10 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
         cli.model.begin(cli.datamodule.views)
     else:
         cli.trainer.ckpt_path = checkpoint  # as an argument of fit() the module would not know, and begin anew before
-    pace = None if budget is None else Pace(budget.left - WRITING, clock, prior and prior.facts())
+    pace = None if budget is None else Pace(budget.left - WRITING, clock, None if prior is None else prior.facts())
     if pace is not None:
-        cli.trainer.callbacks.insert(0, pace)  # before those that look whether a step was the last
+        # First, before those that look whether a step was the last.
+        cli.trainer.callbacks.insert(0, pace)  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
     cli.tell_the_end()
@@ -130,7 +131,7 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
         "steps": cli.trainer.global_step,
         "gaussians": len(cli.model.gaussians),
         "budget": config.budget,
-        "prior": pace and pace.prior,
+        "prior": None if pace is None else pace.prior,
     }
     run_folder.write_text(run / run_folder.FIT, json.dumps(facts, indent=1) + "\n")
     print(f"{len(cli.model.gaussians)} Gaussians in {history.seconds:.1f} s: {run / run_folder.SPLAT}", file=sys.stderr)
