@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from torch.optim import Optimizer
 
 from datasets.errors import InputError
 from recon3d.fitting.data import Batch, SceneData
-from recon3d.fitting.densification import DensificationStrategy
+from recon3d.fitting.densification.base import DensificationStrategy, edit_gaussians
 from recon3d.fitting.optimisers import LearningRates, make_optimisers
 from recon3d.gaussians import Gaussians
 from recon3d.initialise import Initialiser, Start
@@ -181,13 +180,13 @@ class SplatModule(LightningModule):
         rendered = self._render(draw, batch)
         target = self._target(batch, Step(step, progress, batch.index, self.cameras, draw))
         loss = sum((term(rendered, target, gaussians) for term in self.losses), rendered.colour.new_zeros(()))
-        info = self._info(rendered)
+        info = self._info(rendered) | {"cameras": self.cameras}
         if self.densification is not None:
             self.densification.step_pre_backward(self.params, optimisers, self.densification_state, step, info)
         loss.backward()
         self._update(optimisers)
         if self.densification is not None:
-            self._densify(optimisers, step, info, rate)
+            edit_gaussians(self.densification, self.params, optimisers, self.densification_state, step, info, rate)
         return {"loss": loss.detach(), "colour": rendered.colour.detach()}
 
     def _seed_noise(self, step: int) -> None:
@@ -259,13 +258,6 @@ class SplatModule(LightningModule):
             with torch.no_grad():
                 decayed = torch.sigmoid(opacities) * self.opacity_decay
                 opacities.copy_(torch.where(decays, torch.logit(decayed, eps=1e-6), opacities))
-
-    def _densify(self, optimisers: dict[str, Optimizer], step: int, info: dict[str, Any], rate: float) -> None:
-        assert self.densification is not None
-        edit = self.densification.step_post_backward
-        # gsplat's DefaultStrategy, unlike its MCMCStrategy and ours, takes no learning rate.
-        more = {"lr": rate} if "lr" in inspect.signature(edit).parameters else {}
-        edit(self.params, optimisers, self.densification_state, step, info, **more)
 
     def require_finite(self) -> None:
         """Raise InputError where a parameter became NaN or infinite."""

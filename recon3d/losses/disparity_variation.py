@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recon3d.gaussians import Gaussians
 from recon3d.losses.base import Loss, Target
-from recon3d.losses.surface import shows_surface, surface_depth
+from recon3d.losses.surface import channel_mean, shows_surface, surface_depth
 from recon3d.render import Render
 
 
@@ -42,7 +42,7 @@ class DisparityVariation(Loss):
         total = disparity.new_zeros(())
         for axis in (0, 1):
             steps, counts, photo = (values.transpose(0, axis) for values in (disparity, shown, target.image))
-            edges = (photo[1:] - photo[:-1]).abs().mean(-1)
+            edges = channel_mean((photo[1:] - photo[:-1]).abs())
             for _ in range(self.order):
                 steps, counts = steps[1:] - steps[:-1], counts[1:] & counts[:-1]
             if self.order == 2:

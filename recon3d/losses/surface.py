@@ -83,6 +83,11 @@ class Comparison:
         return Comparison(self.rendered.reshape(1, -1), self.prior.reshape(1, -1), self.belief.reshape(1, -1))
 
 
+def channel_mean(image: Tensor) -> Tensor:
+    """[H, W] mean of the three channels of [H, W, 3]: as a product, which is several times as fast as ``mean(-1)``."""
+    return image @ image.new_full((3,), 1 / 3)
+
+
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     """[P, 1] means of each row of ``values`` [P, K]; 0 where all weights are."""
     return (weight * values).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1e-12)

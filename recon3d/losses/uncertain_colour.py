@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recon3d.gaussians import Gaussians
 from recon3d.losses.base import Loss, Target
+from recon3d.losses.surface import channel_mean
 from recon3d.render import Render
 
 LEAST = 0.02  # colour 0..1: errors that no surface gets below
@@ -43,7 +44,7 @@ class UncertainColour(Loss):
             raise ValueError("UncertainColour needs the uncertainty as the render's feature, but there is none")
         empty = 1 - render.alpha[0].detach()
         scale = LEAST + render.features[0, ..., 0] + UNKNOWN * empty
-        error = (render.colour[0] - target.image).abs().mean(-1)
+        error = channel_mean((render.colour[0] - target.image).abs())
         counts = torch.ones_like(error, dtype=torch.bool) if target.mask is None else target.mask
         trust = torch.where(counts, 1 / scale.detach(), 0)
         trust = trust * counts.sum() / trust.sum().clamp(min=1e-12)

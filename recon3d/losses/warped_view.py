@@ -12,7 +12,7 @@ from datasets.types import Cameras
 from recon3d import paths
 from recon3d.gaussians import Gaussians
 from recon3d.losses.base import Loss, Step, Target
-from recon3d.losses.surface import LEAST_ALPHA, shows_surface, surface_depth
+from recon3d.losses.surface import LEAST_ALPHA, channel_mean, shows_surface, surface_depth
 from recon3d.losses.warping import sample, warp, within
 from recon3d.render import Render
 
@@ -68,7 +68,7 @@ class WarpedView(Loss):
         there = sample(torch.stack([look.depth[0].detach(), look.alpha[0].detach()], dim=-1), pixels.detach())
         hidden = there[..., 0] < (1 - self.tolerance) * depth.detach()
         counts = shown & (depth.detach() > 0) & within(pixels, other) & (there[..., 1] > LEAST_ALPHA) & ~hidden
-        error = (sample(look.colour[0], pixels) - target.image).abs().mean(-1)
+        error = channel_mean((sample(look.colour[0], pixels) - target.image).abs())
         return torch.where(counts, error, 0).sum() / counts.numel()
 
     def _beside(self, camera: Cameras, depth: float) -> Cameras:

@@ -2,6 +2,7 @@
 
 from recon3d.fitting.densification.base import DensificationStrategy
 from recon3d.fitting.densification.default import DefaultStrategy
+from recon3d.fitting.densification.floaters import FloaterRemoval
 from recon3d.fitting.densification.mcmc import MCMCStrategy
 
-__all__ = ["DefaultStrategy", "DensificationStrategy", "MCMCStrategy"]
+__all__ = ["DefaultStrategy", "DensificationStrategy", "FloaterRemoval", "MCMCStrategy"]

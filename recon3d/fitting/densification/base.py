@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import MutableMapping
 from typing import Any
@@ -19,8 +20,8 @@ class DensificationStrategy(ABC):
 
     Any class with these methods counts as a subclass, so gsplat's own strategies are accepted where it is installed.
     ``info`` holds ``means2d`` ([C, N, 2], with ``.grad`` and where asked for ``.absgrad`` after the backward pass, in
-    pixels), ``radii`` ([C, N, 2] pixels, 0 where not drawn), ``width``, ``height``, ``n_cameras``. Noise comes from
-    torch's global generator, which the fit seeds anew at every step.
+    pixels), ``radii`` ([C, N, 2] pixels, 0 where not drawn), ``width``, ``height``, ``n_cameras``, and the ``cameras`` of
+    all train photos. Noise comes from torch's global generator, which the fit seeds anew at every step.
     """
 
     absgrad: bool = False
@@ -56,3 +57,19 @@ class DensificationStrategy(ABC):
             return NotImplemented
         names = ("initialize_state", "step_post_backward")
         return all(callable(getattr(other, name, None)) for name in names) or NotImplemented
+
+
+def edit_gaussians(
+    strategy: DensificationStrategy,
+    params: Parameters,
+    optimizers: Optimizers,
+    state: dict[str, Any],
+    step: int,
+    info: dict[str, Any],
+    lr: float,
+) -> None:
+    """Ask a strategy of either kind for its edits after a step."""
+    edit = strategy.step_post_backward
+    # gsplat's DefaultStrategy, unlike its MCMCStrategy and ours, takes no learning rate.
+    more = {"lr": lr} if "lr" in inspect.signature(edit).parameters else {}
+    edit(params, optimizers, state, step, info, **more)
