@@ -20,7 +20,7 @@ class DensificationStrategy(ABC):
 
     Any class with these methods counts as a subclass, so gsplat's own strategies are accepted where it is installed.
     ``info`` holds ``means2d`` ([C, N, 2], with ``.grad`` and where asked for ``.absgrad`` after the backward pass, in
-    pixels), ``radii`` ([C, N, 2] pixels, 0 where not drawn), ``width``, ``height``, ``n_cameras``, and the ``cameras`` of
+    pixels), ``radii`` ([C, N, 2] pixels, 0 where not drawn), ``width``, ``height``, ``n_cameras``, and ``cameras``: of
     all train photos. Noise comes from torch's global generator, which the fit seeds anew at every step.
     """
 
