@@ -50,7 +50,7 @@ def benchmark(config: Path, *, root: Path, out: Path, seeds: int = 3, views: int
         seconds, peak_mb = measured([*PROGRAM, "fit", *arguments])
         measured([*PROGRAM, "test", str(run)])
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        result = {key: metrics[key] for key in ("scene", "train", "gaussians", "mean", "images", "conventions")}
+        result = {key: metrics[key] for key in ("scene", "train", "gaussians", "fit", "mean", "images", "conventions")}
         return {**result, "seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)}
 
     results = results_of_seeds(out, seeds, about, measure)

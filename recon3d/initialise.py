@@ -5,24 +5,29 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.types import expect_shape
+from datasets.geometry import project
+from datasets.types import Points, expect_shape
 from recon3d.gaussians import Gaussians
 from recon3d.initialisation.clouds import Cloud, back_project, footprint, neighbour_distance
 from recon3d.initialisation.far_layer import far_layer
 from recon3d.initialisation.surfaces import Surface, complete_surfaces
+from recon3d.pictures import to_bytes
 from recon3d.priors.epipolar import pixel_centres
-from recon3d.priors.landmarks import Landmarks
+from recon3d.priors.landmarks import Landmarks, find_landmarks
 from recon3d.priors.types import DepthEstimate, DepthPrior
-from recon3d.priors.view_selection import depth_ranges
+from recon3d.priors.view_selection import candidate_pairs, depth_ranges
 from recon3d.views import TrainingViews
 
 logger = logging.getLogger(__name__)
+
+NEAREST = 6  # other views that each photo is sparsely matched with
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,38 @@ class SparseInitialiser(Initialiser):
         else:
             cloud = random_cloud(views, self.count, self.opacity, np.random.default_rng(seed))
         return _start(cloud, views)
+
+
+class TriangulatedInitialiser(Initialiser):
+    """Points triangulated from features that match between the train photos, or random ones where they are too few:
+    what structure from motion would find, given the poses.
+
+    Args:
+        count: random points that are drawn where there are fewer than ``least``.
+        least: fewest points that are used.
+        opacity: of every Gaussian at the start.
+        features: most features per photo.
+
+    Raises:
+        ValueError: for arguments out of range.
+    """
+
+    def __init__(self, count: int = 30_000, least: int = 100, opacity: float = 0.1, features: int = 3000) -> None:
+        if features < 1:
+            raise ValueError(f"TriangulatedInitialiser: features is {features}, expected at least 1")
+        self.sparse, self.features = SparseInitialiser(count, least, opacity), features
+
+    def __call__(self, views: TrainingViews, seed: int) -> Start:
+        greys = [cv2.cvtColor(to_bytes(view.image), cv2.COLOR_RGB2GRAY) for view in views.views]
+        landmarks = find_landmarks(greys, views.cameras, candidate_pairs(views.cameras, NEAREST), self.features)
+        landmarks = landmarks.supported(views.cameras)
+        colours = np.zeros((len(landmarks), 3), np.float32)
+        pixels, _ = project(torch.from_numpy(landmarks.xyz), views.cameras.to(dtype=torch.float64))
+        for i, view in enumerate(views.views):
+            seen = np.flatnonzero(landmarks.views[:, 0] == i)
+            x, y = pixels[i, seen].long().numpy().T
+            colours[seen] = view.image[y.clip(0, view.image.shape[0] - 1), x.clip(0, view.image.shape[1] - 1)]
+        return self.sparse(replace(views, points=Points(landmarks.xyz.astype(np.float32), colours)), seed)
 
 
 class DenseInitialiser(Initialiser):

@@ -15,7 +15,7 @@ from datasets.types import Points
 from recon3d.gaussians import SH_C0
 from recon3d.initialisation.clouds import Cloud, back_project, neighbour_distance
 from recon3d.initialisation.surfaces import complete_surfaces
-from recon3d.initialise import DenseInitialiser, SparseInitialiser, Start
+from recon3d.initialise import DenseInitialiser, SparseInitialiser, Start, TriangulatedInitialiser
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.render import render
 from recon3d.views import TrainingViews
@@ -168,6 +168,22 @@ def test_sparse_points_are_used_where_there_are_enough(still_life: TrainingViews
     np.testing.assert_allclose(start.gaussians.scales[:, 0].exp().numpy(), distance, rtol=1e-4)
     few = replace(still_life, points=Points(points.xyz[:9], points.rgb[:9]))
     assert len(SparseInitialiser(count=1234)(few, seed=0).gaussians) == 1234
+
+
+def test_triangulated_points_lie_on_the_surface_in_its_colour() -> None:
+    views = TrainingViews.load(builtin.generate((240, 180), views=3))
+    start = TriangulatedInitialiser(least=20)(replace(views, points=None), seed=0)
+    assert 20 <= len(start.gaussians) < 5000
+    colours, errors, differences = 0.5 + SH_C0 * start.gaussians.sh0[:, 0].numpy(), [], []
+    for i, view in enumerate(views.views):
+        pixels, depth, within = where_seen(views, i, start.gaussians.means.double().numpy())
+        x, y = pixels[within].astype(int).T
+        assert view.depth is not None
+        errors.append(np.abs(depth[within] / view.depth[y, x] - 1))
+        differences.append(np.abs(colours[within] - view.image[y, x]).max(axis=1))
+    assert np.median(np.concatenate(errors)) < 0.01
+    assert np.median(np.concatenate(differences)) < 0.1
+    assert len(TriangulatedInitialiser(count=77, least=10_000)(views, seed=0).gaussians) == 77
 
 
 def test_random_points_lie_where_the_photos_look(still_life: TrainingViews) -> None:

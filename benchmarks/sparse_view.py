@@ -1,0 +1,288 @@
+"""Novel views from few photos: every scene, every part left out or added, and quality over time.
+
+    python benchmarks/sparse_view.py SCENES --out OUT [--background]
+
+SCENES holds the folders named in CASES. Each row is a configuration of configs/recon3d with the changes of a variant,
+fitted and tested over several seeds as `recon3d benchmark` does. Finished seeds are kept in OUT, so that the same
+command goes on after an interruption, and measures only what is new after a change of the tables below. OUT/table.json
+and OUT/table.md are brought up to date after each row.
+
+Seconds are those of the whole process, depth included. Rows without seconds took the depth, which their change does not
+touch, from a file that an earlier row left: the same bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from datasets.errors import InputError
+from datasets.programs.environment import machine, versions
+from datasets.programs.measuring import mean
+from datasets.programs.run_folder import write_text
+from datasets.programs.seeds import write_json
+from recon3d.benchmark import benchmark
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "recon3d"
+HEAVY = ("checkpoints", "logs", "previews", "renders", "report.html")
+
+
+class Case(NamedTuple):
+    """A scene with a number of train views; those that are not ``compared`` get the row "default" only."""
+
+    folder: str
+    config: str
+    views: int
+    compared: bool = False
+    published: str = ""
+
+
+CASES = {
+    "fern_2": Case("llff_fern", "llff_3view", 2, published="20.09, HBSplat"),
+    "fern_3": Case("llff_fern", "llff_3view", 3, True, "22.73 / .753 / .173, HBSplat"),
+    "fern_6": Case("llff_fern", "llff_3view", 6),
+    "fern_9": Case("llff_fern", "llff_3view", 9),
+    "lego_8": Case("blender_lego", "blender_8view", 8, True, "24.06, users of DNGaussian"),
+    "fountain_3": Case("strecha_fountain-P11", "photos_3view", 3, True),
+    "herz_jesus_3": Case("strecha_Herz-Jesus-P8", "photos_3view", 3, True),
+    "fox_6": Case("fox", "phone_6view", 6, True),
+    "hololens_6": Case("rgbd_hololens000", "rgbd_6view", 6, True),
+    "hololens_6_photos": Case("rgbd_hololens000", "photos_6view", 6),
+}
+
+
+class Variant(NamedTuple):
+    """Changes of a configuration by dotted keys: values, or functions of the value that is there.
+
+    Of ``timed`` variants every fit does all its work itself, so that its seconds are true.
+    """
+
+    changes: Mapping[str, Any]
+    timed: bool = False
+
+
+def times(factor: float) -> Callable[[int], int]:
+    """A whole number, times ``factor``."""
+    return lambda old: round(old * factor)
+
+
+def loss(name: str, **init_args: Any) -> Callable[[list[Any]], list[Any]]:
+    """One more loss."""
+    return lambda old: [*old, {"class_path": f"recon3d.losses.{name}", "init_args": init_args}]
+
+
+def prior(name: str) -> Variant:
+    """Another prior."""
+    return Variant({"model.initialiser.init_args.prior": {"class_path": f"recon3d.priors.{name}"}}, timed=True)
+
+
+VARIANTS = {
+    "default": Variant({}, timed=True),
+    "sparse_points": Variant(
+        {"model.initialiser": {"class_path": "recon3d.initialise.TriangulatedInitialiser"}}, timed=True
+    ),
+    **{f"budget_{seconds}s": Variant({"budget": seconds}, timed=True) for seconds in (30, 60, 120, 180)},
+    "prior_flow": prior("epipolar_flow.EpipolarFlow"),
+    "prior_stereo": prior("multi_view_stereo.MultiViewStereo"),
+    "prior_fusion": prior("fusion.Fusion"),
+    "without_dropout": Variant({"model.dropout": 0.0}),
+    "without_opacity_decay": Variant({"model.opacity_decay": 1.0}),
+    "without_far_layer": Variant({"model.initialiser.init_args.far_layer": False}),
+    "half_the_gaussians": Variant({"model.initialiser.init_args.budget": times(0.5)}),
+    "twice_the_gaussians": Variant({"model.initialiser.init_args.budget": times(2)}),
+    "half_the_steps": Variant({"trainer.max_steps": times(0.5)}),
+    "twice_the_steps": Variant({"trainer.max_steps": times(2)}),
+    "sh_1": Variant({"model.sh_degree": 1, "model.sh_every": 0}),
+    "sh_1_dropout": Variant({"model.sh_degree": 1, "model.sh_every": 0, "model.sh_dropout": 0.2}),
+    "antialiased": Variant({"model.antialiased": True}),
+    "mcmc": Variant({"model.densification": {"class_path": "recon3d.fitting.densification.MCMCStrategy"}}),
+    "floater_removal": Variant({"model.densification": {"class_path": "recon3d.fitting.densification.FloaterRemoval"}}),
+    "estimated_depth": Variant({"model.losses": loss("EstimatedDepth")}),
+    "depth_correlation": Variant({"model.losses": loss("DepthCorrelation")}),
+    "depth_correlation_patches": Variant({"model.losses": loss("DepthCorrelation", patch=32)}),
+    "normalised_depth": Variant({"model.losses": loss("NormalisedDepth")}),
+    "depth_ranking": Variant({"model.losses": loss("DepthRanking")}),
+    "depth_continuity": Variant({"model.losses": loss("DepthContinuity")}),
+    "disparity_variation": Variant({"model.losses": loss("DisparityVariation")}),
+    "warped_view": Variant({"model.losses": loss("WarpedView")}),
+    "warped_view_between": Variant({"model.losses": loss("WarpedView", place="between")}),
+    "opacity_penalty": Variant({"model.losses": loss("OpacityPenalty")}),
+    "scale_penalty": Variant({"model.losses": loss("ScalePenalty")}),
+    "needle_penalty": Variant({"model.losses": loss("NeedlePenalty")}),
+}
+
+
+def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``config`` with ``changes`` by dotted keys; see :class:`Variant`."""
+    result = deepcopy(dict(config))
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        place = result
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = value(place[last]) if callable(value) else value
+    return result
+
+
+def compose(case: Case, variant: Variant, priors: Path) -> str:
+    """The YAML of one row; ``priors`` is the folder for depth that several rows share."""
+    config = changed(yaml.safe_load((CONFIGS / f"{case.config}.yaml").read_text(encoding="utf-8")), variant.changes)
+    initialiser = config["model"]["initialiser"].get("init_args", {})
+    if not variant.timed and "prior" in initialiser:
+        told = json.dumps([case.folder, case.views, config["data"], initialiser["prior"]], sort_keys=True)
+        file = priors / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
+        kept = {"prior": initialiser["prior"], "file": str(file)}
+        initialiser["prior"] = {"class_path": "recon3d.priors.kept_depth.KeptDepth", "init_args": kept}
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def rows_of(cases: Iterable[str], variants: Iterable[str]) -> list[tuple[str, str]]:
+    """Case and variant of every row, in the order in which they are measured."""
+    cases = list(cases)
+    return [(c, v) for v in variants for c in cases if CASES[c].compared or v == "default"]
+
+
+def measure(case: str, variant: str, scenes: Path, out: Path, seeds: int) -> None:
+    """Fit and test one row, as far as that was not done before; keep no more than is looked at."""
+    folder, config = out / case / variant, out / case / f"{variant}.yaml"
+    write_text(config, compose(CASES[case], VARIANTS[variant], (out / "priors").resolve()))
+    benchmark(config, root=scenes / CASES[case].folder, out=folder, seeds=seeds, views=CASES[case].views)
+    for run in folder.glob("seed_*/"):
+        for name in HEAVY[:2] if VARIANTS[variant].timed else HEAVY:
+            shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink(missing_ok=True)
+
+
+def finished(out: Path, rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
+    """What `recon3d benchmark` found, by variant and case; rows that are not finished are left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for case, variant in rows:
+        path = out / case / variant / "table.json"
+        if path.is_file():
+            table = json.loads(path.read_text(encoding="utf-8"))
+            if not VARIANTS[variant].timed:
+                for values in (table["mean"], table["std"], *table["per_seed"]):
+                    values["seconds"] = None
+            found.setdefault(variant, {})[case] = table
+    return found
+
+
+def differences(found: Mapping[str, Mapping[str, Any]], variant: str, key: str) -> dict[str, float]:
+    """By case, how much larger ``key`` is with ``variant`` than by default, over the seeds that both have."""
+    result = {}
+    for case, table in found[variant].items():
+        default = found.get("default", {}).get(case)
+        both = {row["seed"]: row[key] for row in default["per_seed"]} if default else {}
+        pairs = [(row[key], both.get(row["seed"])) for row in table["per_seed"]]
+        gains = [new - old for new, old in pairs if new is not None and old is not None]
+        if gains:
+            result[case] = sum(gains) / len(gains)
+    return result
+
+
+MEASURES = {
+    "psnr": ("PSNR", 2),
+    "ssim": ("SSIM", 3),
+    "lpips_vgg_papers": ("LPIPS, papers'", 3),
+    "lpips_vgg": ("LPIPS", 3),
+}
+
+
+def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Two tables: all measures of the timed rows, and for the others what they change."""
+    columns = {**MEASURES, "seconds": ("seconds", 0), "gaussians": ("Gaussians", 0)}
+    rows = [["scene, views", "row", "seeds", *(title for title, _ in columns.values()), "highest published"]]
+    for case in CASES:
+        for variant, tables in found.items():
+            if VARIANTS[variant].timed and case in tables:
+                table = tables[case]
+                cells = [_cell(table["mean"][key], table["std"][key], digits) for key, (_, digits) in columns.items()]
+                rows.append([case, variant, str(len(table["seeds"])), *cells, CASES[case].published])
+    text = _table(rows)
+    cases = [case for case in CASES if CASES[case].compared]
+    rows = [["against default, PSNR", *cases, *(f"mean {title}" for title, _ in MEASURES.values())]]
+    spread = {case: table["std"]["psnr"] for case, table in found.get("default", {}).items()}
+    rows.append(
+        ["(deviation of default's seeds)", *(_cell(spread.get(case), None, 2) for case in cases), "", "", "", ""]
+    )
+    for variant in found:
+        gains = {key: differences(found, variant, key) for key in MEASURES}
+        if variant != "default" and gains["psnr"]:
+            means = [_signed(mean(gains[key].values()), digits) for key, (_, digits) in MEASURES.items()]
+            rows.append([variant, *(_signed(gains["psnr"].get(case), 2) for case in cases), *means])
+    return f"{text}\n\n{_table(rows)}\n"
+
+
+def _cell(value: float | None, spread: float | None, digits: int) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.{digits}f}" + ("" if spread is None else f" ± {spread:,.{digits}f}")
+
+
+def _signed(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:+.{digits}f}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    head, *body = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+
+
+def tell(out: Path, rows: Iterable[tuple[str, str]]) -> str:
+    """Write OUT/table.json and OUT/table.md from what is finished; returns the latter's text."""
+    found = finished(out, rows)
+    write_json(out / "table.json", {"rows": found, "versions": versions(), "machine": machine()})
+    write_text(out / "table.md", text := markdown(found))
+    return text
+
+
+def main() -> int:
+    """Measure all rows; the exit code is 1 where some failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenes", type=Path, help="folder of the scenes' folders")
+    parser.add_argument("--out", type=Path, required=True, help="folder for runs and tables")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=", ".join(CASES))
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT", help=", ".join(VARIANTS)
+    )
+    parser.add_argument("--table", action="store_true", help="measure nothing: print what is finished")
+    parser.add_argument("--background", action="store_true", help="return at once; OUT/log.txt tells how it goes")
+    options = parser.parse_args()
+    rows = rows_of(options.cases, options.variants)
+
+    if options.background:
+        options.out.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, *(word for word in sys.argv if word != "--background")]
+        with (options.out / "log.txt").open("a", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        print(f"process {process.pid}, {options.out / 'log.txt'}")
+        return 0
+    failed = []
+    for number, (case, variant) in enumerate([] if options.table else rows, 1):
+        print(f"\n{number} of {len(rows)}: {case}, {variant}", flush=True)
+        try:
+            measure(case, variant, options.scenes, options.out, options.seeds)
+        except InputError as error:
+            failed.append(f"{case}, {variant}: {error}")
+            print(error, flush=True)
+        tell(options.out, rows)
+    print(f"\n{tell(options.out, rows)}\n{options.out / 'table.json'}")
+    for reason in failed:
+        print(f"failed: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

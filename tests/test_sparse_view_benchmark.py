@@ -1,0 +1,155 @@
+"""The benchmark over scenes and variants: its configurations, its order, what it keeps, its tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from datasets.errors import InputError
+from recon3d.fitting.command import FitCLI
+from recon3d.priors.kept_depth import KeptDepth
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "sparse_view.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("sparse_view", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def configuration(script: ModuleType, case: str, variant: str) -> dict[str, Any]:
+    return yaml.safe_load(script.compose(script.CASES[case], script.VARIANTS[variant], Path("priors")))
+
+
+def test_fit_accepts_every_configuration(script: ModuleType, tmp_path: Path) -> None:
+    for variant in script.VARIANTS:
+        path = tmp_path / f"{variant}.yaml"
+        path.write_text(script.compose(script.CASES["fern_3"], script.VARIANTS[variant], tmp_path))
+        cli = FitCLI([f"--config={path}", "--data.root=builtin", f"--out={tmp_path / 'run'}"])
+        shared = isinstance(getattr(cli.model.initialiser, "prior", None), KeptDepth)
+        assert shared == (not script.VARIANTS[variant].timed), variant
+    for case in script.CASES.values():
+        assert (script.CONFIGS / f"{case.config}.yaml").is_file()
+
+
+def test_changes_touch_what_they_name_and_nothing_else(script: ModuleType) -> None:
+    base = yaml.safe_load((script.CONFIGS / "llff_3view.yaml").read_text())
+    assert configuration(script, "fern_3", "default") == base
+    assert configuration(script, "fern_3", "budget_30s") == {**base, "budget": 30}
+    steps = configuration(script, "fern_3", "half_the_steps")
+    assert steps["trainer"] == {"max_steps": base["trainer"]["max_steps"] // 2}
+    assert steps["model"]["losses"] == base["model"]["losses"]
+    losses = configuration(script, "fern_3", "depth_ranking")["model"]["losses"]
+    assert losses == [*base["model"]["losses"], {"class_path": "recon3d.losses.DepthRanking", "init_args": {}}]
+
+
+def test_depth_is_shared_where_the_prior_and_the_photos_are_the_same(script: ModuleType) -> None:
+    def file(case: str, variant: str) -> str:
+        return configuration(script, case, variant)["model"]["initialiser"]["init_args"]["prior"]["init_args"]["file"]
+
+    assert file("fern_3", "without_dropout") == file("fern_3", "mcmc")
+    assert len({file(case, "mcmc") for case in script.CASES}) == len(script.CASES)
+
+
+def test_default_comes_first_and_others_only_where_scenes_are_compared(script: ModuleType) -> None:
+    rows = script.rows_of(["fern_2", "fern_3", "fox_6"], ["default", "mcmc"])
+    assert rows == [
+        ("fern_2", "default"),
+        ("fern_3", "default"),
+        ("fox_6", "default"),
+        ("fern_3", "mcmc"),
+        ("fox_6", "mcmc"),
+    ]
+
+
+def fake_table(psnr: list[float], seconds: float | None = 100.0) -> dict[str, Any]:
+    measures = {"ssim": 0.5, "lpips_vgg": None, "lpips_vgg_papers": 0.2, "seconds": seconds, "gaussians": 12345.6}
+    per_seed = [{"seed": i, "psnr": value, **measures} for i, value in enumerate(psnr)]
+    average = {"psnr": sum(psnr) / len(psnr), **measures}
+    return {
+        "seeds": [row["seed"] for row in per_seed],
+        "mean": average,
+        "std": dict.fromkeys(average, 0.25),
+        "per_seed": per_seed,
+    }
+
+
+@pytest.fixture
+def measured(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
+    """Replaces `recon3d benchmark`; lists its calls."""
+    calls = []
+
+    def benchmark(config: Path, *, root: Path, out: Path, seeds: int, views: int) -> None:
+        calls.append((out.parent.name, out.name, views))
+        if out.name == "mcmc" and out.parent.name == "fox_6":
+            raise InputError("exit code 1 from: recon3d fit")
+        for seed in range(seeds):
+            for name in ("checkpoints", "renders"):
+                (out / f"seed_{seed}" / name).mkdir(parents=True, exist_ok=True)
+            (out / f"seed_{seed}" / "splat.safetensors").touch()
+        better = {"default": 0.0, "mcmc": 0.5}[out.name]
+        (out / "table.json").write_text(json.dumps(fake_table([20.0 + seed + better for seed in range(seeds)])))
+
+    monkeypatch.setattr(script, "benchmark", benchmark)
+    return calls
+
+
+def test_a_failed_row_does_not_stop_the_others(
+    script: ModuleType,
+    measured: list[tuple[str, str, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["x", str(tmp_path), f"--out={tmp_path / 'out'}", "--seeds=2", "--cases", "fern_2", "fern_3", "fox_6"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--variants", "default", "mcmc"])
+    assert script.main() == 1
+    assert measured == [
+        ("fern_2", "default", 2),
+        ("fern_3", "default", 3),
+        ("fox_6", "default", 6),
+        ("fern_3", "mcmc", 3),
+        ("fox_6", "mcmc", 6),
+    ]
+    seen = capsys.readouterr()
+    assert "failed: fox_6, mcmc: exit code 1" in seen.err
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert text in seen.out
+    assert "| fern_3 | default | 2 | 20.50 ± 0.25 | 0.500 ± 0.250 | 0.200 ± 0.250 | – | 100 ± 0 | 12,346 ± 0 |" in text
+    change = next(line for line in text.splitlines() if line.startswith("| mcmc |"))
+    cells = [cell.strip() for cell in change.strip("|").split("|")]
+    compared = [name for name, case in script.CASES.items() if case.compared]
+    assert cells[1 + compared.index("fern_3")] == "+0.50"
+    assert cells[1 + compared.index("fox_6")] == "–"
+    assert cells[-4:] == ["+0.50", "+0.000", "+0.000", "–"]
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert table["rows"]["mcmc"]["fern_3"]["mean"]["seconds"] is None, "its depth came from a file"
+    assert table["rows"]["default"]["fern_3"]["mean"]["seconds"] == 100
+    run = tmp_path / "out" / "fern_3"
+    assert sorted(p.name for p in (run / "mcmc" / "seed_0").iterdir()) == ["splat.safetensors"]
+    assert sorted(p.name for p in (run / "default" / "seed_0").iterdir()) == ["renders", "splat.safetensors"]
+
+    monkeypatch.setattr(sys, "argv", [*arguments, "--table"])
+    measured.clear()
+    assert script.main() == 0
+    assert measured == []
+    assert "| mcmc |" in capsys.readouterr().out
+
+
+def test_differences_are_between_the_same_seeds(script: ModuleType) -> None:
+    found = {"default": {"fern_3": fake_table([20, 21, 30])}, "mcmc": {"fern_3": fake_table([21, 23])}}
+    assert script.differences(found, "mcmc", "psnr") == {"fern_3": pytest.approx(1.5)}
+    assert script.differences(found, "mcmc", "lpips_vgg") == {}
+    assert script.differences({"mcmc": found["mcmc"]}, "mcmc", "psnr") == {}
