@@ -122,6 +122,11 @@ VARIANTS = {
 }
 
 
+def base(case: Case) -> dict[str, Any]:
+    """The configuration that variants change."""
+    return dict(yaml.safe_load((CONFIGS / f"{case.config}.yaml").read_text(encoding="utf-8")))
+
+
 def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of ``config`` with ``changes`` by dotted keys; see :class:`Variant`."""
     result = deepcopy(dict(config))
@@ -136,7 +141,7 @@ def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def compose(case: Case, variant: Variant, priors: Path) -> str:
     """The YAML of one row; ``priors`` is the folder for depth that several rows share."""
-    config = changed(yaml.safe_load((CONFIGS / f"{case.config}.yaml").read_text(encoding="utf-8")), variant.changes)
+    config = changed(base(case), variant.changes)
     initialiser = config["model"]["initialiser"].get("init_args", {})
     if not variant.timed and "prior" in initialiser:
         told = json.dumps([case.folder, case.views, config["data"], initialiser["prior"]], sort_keys=True)
@@ -147,9 +152,13 @@ def compose(case: Case, variant: Variant, priors: Path) -> str:
 
 
 def rows_of(cases: Iterable[str], variants: Iterable[str]) -> list[tuple[str, str]]:
-    """Case and variant of every row, in the order in which they are measured."""
+    """Case and variant of every row, in the order in which they are measured, but for those that change nothing."""
+
+    def wanted(case: Case, variant: Variant) -> bool:
+        return case.compared and changed(base(case), variant.changes) != base(case)
+
     cases = list(cases)
-    return [(c, v) for v in variants for c in cases if CASES[c].compared or v == "default"]
+    return [(c, v) for v in variants for c in cases if v == "default" or wanted(CASES[c], VARIANTS[v])]
 
 
 def measure(case: str, variant: str, scenes: Path, out: Path, seeds: int) -> None:

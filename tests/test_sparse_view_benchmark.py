@@ -74,6 +74,12 @@ def test_default_comes_first_and_others_only_where_scenes_are_compared(script: M
     ]
 
 
+def test_rows_that_change_nothing_are_left_out(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    dropout = script.base(script.CASES["fern_3"])["model"]["dropout"]
+    monkeypatch.setitem(script.VARIANTS, "same", script.Variant({"model.dropout": dropout}))
+    assert script.rows_of(["fern_3"], ["default", "same", "mcmc"]) == [("fern_3", "default"), ("fern_3", "mcmc")]
+
+
 def fake_table(psnr: list[float], seconds: float | None = 100.0) -> dict[str, Any]:
     measures = {"ssim": 0.5, "lpips_vgg": None, "lpips_vgg_papers": 0.2, "seconds": seconds, "gaussians": 12345.6}
     per_seed = [{"seed": i, "psnr": value, **measures} for i, value in enumerate(psnr)]

@@ -20,6 +20,7 @@ from recon3d.fitting.module import SplatModule
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 PRIOR_SHARE = 0.5  # of the time, for the prior: larger photos for it are worth more than steps
 WRITING = 1.0  # second, for what follows the last step: checkpoint and splat
+HASTE, MOST_HASTE = 2 / 3, 4.0
 MORE_STEPS = 2  # times trainer.max_steps, that a fit takes where there is time
 
 Clock = Callable[[], float]
@@ -56,28 +57,32 @@ class Pace(Callback):
     """Tells the module which share of the time for its steps is gone, and ends the fit when all of it is.
 
     The module learns of the time before a step, never within, so that the step stays a pure function of what the module
-    knows. What has been spent is in the checkpoint: a resumed fit goes on with the rest, and its start does not count.
+    knows. The first step, which loads kernels, does not count. What has been spent is in the checkpoint: a resumed fit
+    goes on with the rest, and its start does not count.
 
     Args:
-        seconds: for all steps together, from now on; there is one step at least.
-        clock: seconds since whenever.
+        budget: the time for everything.
         prior: what was done about the prior before, kept for the record.
     """
 
-    def __init__(self, seconds: float, clock: Clock, prior: dict[str, float] | None = None) -> None:
-        self.seconds, self.clock, self.prior = seconds, clock, prior
-        self._before, self._began = 0.0, clock()
+    def __init__(self, budget: Budget, prior: dict[str, float] | None = None) -> None:
+        self.budget, self.prior = budget, prior
+        self.seconds: float | None = None  # for the steps after the first, once that is done
+        self._before, self._began = 0.0, budget.clock()
 
     @property
     def spent(self) -> float:
-        """Seconds that steps took so far, in earlier sessions too."""
-        return self._before + (self.clock() - self._began)
+        """Seconds that the steps after the first took so far, in earlier sessions too."""
+        return self._before + (self.budget.clock() - self._began)
 
     def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SplatModule)
+        if self.seconds is None:
+            return
         pl_module.time_progress = min(1.0, self.spent / self.seconds) if self.seconds > 0 else 1.0
-        if pl_module.time_progress == 1 and trainer.global_step > 0:
+        if pl_module.time_progress == 1:
             trainer.should_stop = True
+        pl_module.haste = haste(pl_module.time_progress, trainer.global_step, trainer.max_steps)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A finished fit takes no more steps (Lightning's hook)."""
@@ -91,6 +96,8 @@ class Pace(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Lightning's hook."""
+        if self.seconds is None:
+            self.seconds, self._began = max(self.budget.left - WRITING, 0.0), self.budget.clock()
         self._tell(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -100,4 +107,16 @@ class Pace(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning's hook."""
         self.seconds, self._before, self.prior = (state_dict[key] for key in ("seconds", "spent", "prior"))
-        self._began = self.clock()
+        self._began = self.budget.clock()
+
+
+def haste(time_progress: float, step: int, max_steps: int) -> float:
+    """Factor on learning rates where ``step`` steps took a share of the time that leaves too few for the usual ones.
+
+    A power of the ratio of the steps that the configuration asks for (``max_steps`` is :data:`MORE_STEPS` times that)
+    to those that there will be, at least 1 and at most :data:`MOST_HASTE`.
+    """
+    if step == 0:
+        return 1.0
+    ratio = max_steps / MORE_STEPS * time_progress / step
+    return min(max(ratio**HASTE, 1.0), MOST_HASTE)

@@ -17,7 +17,7 @@ from datasets.errors import InputError
 from datasets.programs.fit_command import RunFolderCLI, quiet
 from recon3d.fitting import run_folder
 from recon3d.fitting.affordable_prior import AffordablePrior
-from recon3d.fitting.budget import MORE_STEPS, PRIOR_SHARE, WRITING, Budget, Clock, Pace, duration
+from recon3d.fitting.budget import MORE_STEPS, PRIOR_SHARE, Budget, Clock, Pace, duration
 from recon3d.fitting.callbacks import History, Previews, ProgressBar
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.module import SplatModule
@@ -118,7 +118,7 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
         cli.model.begin(cli.datamodule.views)
     else:
         cli.trainer.ckpt_path = checkpoint  # as an argument of fit() the module would not know, and begin anew before
-    pace = None if budget is None else Pace(budget.left - WRITING, clock, None if prior is None else prior.facts())
+    pace = None if budget is None else Pace(budget, None if prior is None else prior.facts())
     if pace is not None:
         # First, before those that look whether a step was the last.
         cli.trainer.callbacks.insert(0, pace)  # type: ignore[attr-defined]

@@ -43,9 +43,10 @@ class SplatModule(LightningModule):
     """Gaussians under optimisation.
 
     Every step is a pure function of the parameters, the optimisers' moments, the seed, the step's number and, where
-    there is a limit to it, the share of the time that was gone when it began (``time_progress``, 0 to 1): noise is
-    drawn from the global generator, seeded anew at each step, so that a resumed fit continues bit for bit (on the CPU;
-    gsplat's CUDA kernels add gradients up in no fixed order).
+    there is a limit to it, of the time that was gone when it began: ``time_progress`` is its share, and ``haste`` a
+    factor on learning rates where it leaves few steps. Noise is drawn from the global generator, seeded anew at each
+    step, so that a resumed fit continues bit for bit (on the CPU; gsplat's CUDA kernels add gradients up in no fixed
+    order).
 
     Args:
         initialiser: makes the first Gaussians from the train views.
@@ -99,7 +100,7 @@ class SplatModule(LightningModule):
         self.antialiased = antialiased
         self.seed = seed
         self.extent = 1.0
-        self.time_progress = 0.0
+        self.time_progress, self.haste = 0.0, 1.0
         self.params = ParameterDict()
         self.densification_state: dict[str, Any] = {}
         self.prior: list[PriorDepth] = []
@@ -172,8 +173,9 @@ class SplatModule(LightningModule):
         step, progress = self.global_step, self.progress
         self._seed_noise(step)
         optimisers = self.optimisers
-        rate = self.learning_rates.of_means(self.extent, progress)
-        optimisers["means"].param_groups[0]["lr"] = rate
+        rates = self.learning_rates.at(self.extent, progress, self.haste)
+        for name, optimiser in optimisers.items():
+            optimiser.param_groups[0]["lr"] = rates[name]
 
         gaussians = self.gaussians
         draw = self._renderer(gaussians, progress)
@@ -186,7 +188,9 @@ class SplatModule(LightningModule):
         loss.backward()
         self._update(optimisers)
         if self.densification is not None:
-            edit_gaussians(self.densification, self.params, optimisers, self.densification_state, step, info, rate)
+            edit_gaussians(
+                self.densification, self.params, optimisers, self.densification_state, step, info, rates["means"]
+            )
         return {"loss": loss.detach(), "colour": rendered.colour.detach()}
 
     def _seed_noise(self, step: int) -> None:

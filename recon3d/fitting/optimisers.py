@@ -42,10 +42,15 @@ class LearningRates:
         """Rate of the means where ``progress`` (0 to 1) of the fit is done."""
         return self.means * extent * self.means_decay**progress
 
+    def at(self, extent: float, progress: float, haste: float) -> dict[str, float]:
+        """Rate of every parameter; ``haste`` is a factor on all but that of the means."""
+        values = {name: value * haste for name, value in asdict(self).items() if name != "means_decay"}
+        return values | {"means": self.of_means(extent, progress)}
+
 
 def make_optimisers(params: Mapping[str, Parameter], rates: LearningRates, extent: float) -> dict[str, Adam]:
     """One fused Adam for each parameter, by the parameter's name."""
-    values = asdict(rates) | {"means": rates.of_means(extent, 0)}
+    values = rates.at(extent, progress=0, haste=1)
     return {
         name: Adam([{"params": [param], "name": name}], lr=values[name], eps=1e-15, fused=True)
         for name, param in params.items()

@@ -17,7 +17,7 @@ import torch
 from datasets.errors import InputError
 from datasets.scenes import builtin
 from recon3d.fitting.affordable_prior import AffordablePrior, enlarged
-from recon3d.fitting.budget import MORE_STEPS, WRITING, duration
+from recon3d.fitting.budget import HASTE, MORE_STEPS, MOST_HASTE, WRITING, duration, haste
 from recon3d.fitting.callbacks import History
 from recon3d.fitting.command import fit
 from recon3d.fitting.optimisers import LearningRates
@@ -44,6 +44,11 @@ def facts(run: Path) -> dict[str, Any]:
 
 def checkpoint_of(run: Path) -> dict[str, Any]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def rates_of(run: Path) -> dict[str, float]:
+    groups = (state["param_groups"][0] for state in checkpoint_of(run)["optimizer_states"])
+    return {group["name"]: group["lr"] for group in groups}
 
 
 @pytest.mark.parametrize(
@@ -84,9 +89,21 @@ def test_steps_take_what_the_start_leaves_and_schedules_end_with_the_time(argume
     assert [record["step"] for record in history] == [1, 10, steps], "the last step is recorded"
     assert (run / "previews" / f"step_{steps:06d}.png").is_file()
     assert "of 20.0 s given" in (run / "report.html").read_text()
-    # The last step began after all but one of the seconds.
-    rate = checkpoint_of(run)["optimizer_states"][0]["param_groups"][0]["lr"]
-    assert rate == pytest.approx(LearningRates().of_means(1.0, (steps - 1) / steps))
+    # The last step began when all but one of the seconds after the first step, which loads kernels, were gone.
+    progress = (steps - 2) / (steps - 1)
+    rates = rates_of(run)
+    assert rates["means"] == pytest.approx(LearningRates().of_means(1.0, progress))
+    hurry = (24 * progress / (steps - 1)) ** HASTE
+    assert hurry > 1.3
+    assert rates["sh0"] == pytest.approx(LearningRates().sh0 * hurry)
+
+
+def test_few_steps_are_larger_steps() -> None:
+    assert haste(0.5, step=0, max_steps=2000) == 1
+    assert haste(0.5, step=500, max_steps=2000) == pytest.approx(1)
+    assert haste(0.5, step=900, max_steps=2000) == 1
+    assert haste(0.5, step=125, max_steps=2000) == pytest.approx(4**HASTE)
+    assert haste(1.0, step=5, max_steps=2000) == MOST_HASTE
 
 
 def test_more_time_gives_more_steps_up_to_a_limit(arguments: Arguments, tmp_path: Path) -> None:
@@ -94,8 +111,8 @@ def test_more_time_gives_more_steps_up_to_a_limit(arguments: Arguments, tmp_path
     timed_fit(arguments(run, *SLOW, "--budget=1h", "--trainer.max_steps=10"))
     assert facts(run)["steps"] == 10 * MORE_STEPS
     assert facts(run)["seconds"] == START + 10 * MORE_STEPS
-    rate = checkpoint_of(run)["optimizer_states"][0]["param_groups"][0]["lr"]
-    assert rate == pytest.approx(LearningRates().of_means(1.0, 1.0))
+    assert rates_of(run)["means"] == pytest.approx(LearningRates().of_means(1.0, 1.0))
+    assert rates_of(run)["sh0"] == LearningRates().sh0
 
 
 def test_hardly_any_time_still_gives_a_splat(arguments: Arguments, tmp_path: Path) -> None:
