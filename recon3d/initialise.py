@@ -39,6 +39,7 @@ class Start:
         background: [3] colour behind them.
         extent: the scene's scale in world units, by which the learning rate of the means is multiplied.
         estimates: what a depth prior said of each train view, or None where none was asked.
+        origins: [N, 3] centre of the camera whose pixel each Gaussian is, or None where some are nobody's.
 
     Raises:
         ValueError: for a wrong shape, or an extent that is not positive.
@@ -48,9 +49,12 @@ class Start:
     background: Tensor
     extent: float
     estimates: tuple[DepthEstimate, ...] | None = None
+    origins: Tensor | None = None
 
     def __post_init__(self) -> None:
         expect_shape("background", self.background, (3,))
+        if self.origins is not None:
+            expect_shape("origins", self.origins, (len(self.gaussians), 3))
         if not 0 < self.extent < float("inf"):
             raise ValueError(f"the extent of the first Gaussians is {self.extent}, expected a positive number")
 
@@ -85,7 +89,8 @@ class SparseInitialiser(Initialiser):
         if views.points is not None and len(views.points) >= self.least:
             positions = views.points.xyz.astype(np.float64)
             sizes = np.maximum(neighbour_distance(positions), 1e-9)
-            cloud = Cloud(positions, views.points.rgb, sizes, np.full(len(positions), self.opacity))
+            count = len(positions)
+            cloud = Cloud(positions, views.points.rgb, sizes, np.full(count, self.opacity), np.full(count, -1))
         else:
             cloud = random_cloud(views, self.count, self.opacity, np.random.default_rng(seed))
         return _start(cloud, views)
@@ -183,6 +188,7 @@ class DenseInitialiser(Initialiser):
                     colours=views.views[i].image[y, x],
                     sizes=footprint(views.cameras, i, inverse_depth) / np.sqrt(share),
                     opacities=np.where(surface.known[y, x], self.opacity, self.hole_opacity),
+                    views=np.full(len(x), i),
                 )
             )
         return Cloud.concatenate(clouds).sized_by_neighbours()
@@ -205,6 +211,7 @@ def random_cloud(views: TrainingViews, count: int, opacity: float, random: np.ra
                 colours=view.image.reshape(-1, 3)[chosen],
                 sizes=footprint(views.cameras, i, inverse_depth) * np.sqrt(len(grid) / max(share, 1)),
                 opacities=np.full(share, opacity),
+                views=np.full(share, i),
             )
         )
     return Cloud.concatenate(clouds).sized_by_neighbours()
@@ -221,6 +228,7 @@ def _start(cloud: Cloud, views: TrainingViews, estimates: Sequence[DepthEstimate
         torch.from_numpy(background.astype(np.float32)),
         max(cloud.extent, 1e-6),
         None if estimates is None else tuple(estimates),
+        views.cameras.centres[torch.from_numpy(cloud.views)].float() if (cloud.views >= 0).all() else None,
     )
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 
 from datasets.scenes import Kind, SplitName, open_scene
 from datasets.types import Cameras, Scene, View
+from recon3d.exposure import equalised
 from recon3d.losses import Target
 from recon3d.views import TrainingViews
 
@@ -81,6 +82,7 @@ class SceneData(LightningDataModule):
         test: explicit indices of test views.
         downscale: the photos at 1/N of their full size.
         background: colour in 0..1 behind photos with an alpha channel.
+        equalise: bring the train photos to their mean exposure and white balance, see :mod:`recon3d.exposure`.
         seed: seed of the order in which views are seen.
     """
 
@@ -95,10 +97,11 @@ class SceneData(LightningDataModule):
         test: list[int] | None = None,
         downscale: int = 1,
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        equalise: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.root, self.seed = root, seed
+        self.root, self.equalise, self.seed = root, equalise, seed
         self._open = partial(
             open_scene,
             root,
@@ -126,7 +129,8 @@ class SceneData(LightningDataModule):
     def views(self) -> TrainingViews:
         """The train views, loaded once."""
         if self._views is None:
-            self._views = TrainingViews.load(self.scene)
+            views = TrainingViews.load(self.scene)
+            self._views = equalised(views) if self.equalise else views
             self._batches = [_batch(self._views.cameras, view, i) for i, view in enumerate(self._views.views)]
         return self._views
 

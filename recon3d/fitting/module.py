@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import Parameter, ParameterDict
-from torch.nn.functional import softplus
+from torch.nn.functional import normalize, softplus
 from torch.optim import Optimizer
 
 from datasets.errors import InputError
@@ -61,6 +61,9 @@ class SplatModule(LightningModule):
             two views agree upon stays in the constant one (after ReDI-GS).
         opacity_decay: factor on the opacity of every Gaussian that got a gradient, after each step (after Han et al.,
             Binocular3DGS, 2024, which decays all).
+        bound: share of the fit during which each Gaussian stays on the ray of the pixel that it was made from: only
+            its depth moves (after Peng et al., SCGaussian, 2024, and Paliwal et al., CoherentGS, 2024). Needs a start
+            from pixels, and no densification.
         antialiased: render as Mip-Splatting does.
         seed: seed of the initialiser and of all noise.
     """
@@ -76,6 +79,7 @@ class SplatModule(LightningModule):
         dropout: float = 0.0,
         sh_dropout: float = 0.0,
         opacity_decay: float = 1.0,
+        bound: float = 0.0,
         antialiased: bool = False,
         seed: int = 0,
     ) -> None:
@@ -86,10 +90,13 @@ class SplatModule(LightningModule):
             ("dropout", dropout, 0 <= dropout < 1, "0 or more and less than 1"),
             ("sh_dropout", sh_dropout, 0 <= sh_dropout <= 1, "0 to 1"),
             ("opacity_decay", opacity_decay, 0 < opacity_decay <= 1, "more than 0 and at most 1"),
+            ("bound", bound, 0 <= bound <= 1, "0 to 1"),
             ("seed", seed, seed >= 0, "0 or more"),
         ):
             if not valid:
                 raise ValueError(f"model.{name} is {value}, expected {accepted}")
+        if bound > 0 and densification is not None:
+            raise ValueError("model.bound keeps Gaussians on their pixels' rays: take model.densification out")
         self.automatic_optimization = False
         self.initialiser = initialiser
         self.losses = losses if losses is not None else [Photometric()]
@@ -97,13 +104,14 @@ class SplatModule(LightningModule):
         self.learning_rates = learning_rates
         self.sh_degree, self.sh_every = sh_degree, sh_every
         self.dropout, self.sh_dropout, self.opacity_decay = dropout, sh_dropout, opacity_decay
-        self.antialiased = antialiased
+        self.bound, self.antialiased = bound, antialiased
         self.seed = seed
         self.extent = 1.0
         self.time_progress, self.haste = 0.0, 1.0
         self.params = ParameterDict()
         self.densification_state: dict[str, Any] = {}
         self.prior: list[PriorDepth] = []
+        self.origins: Tensor | None = None
         self.background: Tensor
         self.register_buffer("background", torch.zeros(3))
 
@@ -145,6 +153,13 @@ class SplatModule(LightningModule):
             self.params["uncertainty"] = Parameter(torch.zeros(len(first)))
         if any(term.uses_prior for term in self.losses):
             self.prior = self._prior_of(start)
+        if self.bound > 0:
+            if start.origins is None:
+                raise InputError(
+                    f"model.bound keeps Gaussians on their pixels' rays, but {type(self.initialiser).__name__} has "
+                    "others too. Leave it 0, or choose recon3d.initialise.DenseInitialiser"
+                )
+            self.origins = start.origins
         self.background.copy_(start.background)
         self.extent = float(start.extent)
         if self.densification is not None:
@@ -186,7 +201,7 @@ class SplatModule(LightningModule):
         if self.densification is not None:
             self.densification.step_pre_backward(self.params, optimisers, self.densification_state, step, info)
         loss.backward()
-        self._update(optimisers)
+        self._update(optimisers, progress)
         if self.densification is not None:
             edit_gaussians(
                 self.densification, self.params, optimisers, self.densification_state, step, info, rates["means"]
@@ -247,8 +262,9 @@ class SplatModule(LightningModule):
             "gaussian_ids": None,
         }
 
-    def _update(self, optimisers: dict[str, Optimizer]) -> None:
+    def _update(self, optimisers: dict[str, Optimizer], progress: float) -> None:
         """Step all optimisers; Lightning counts one step per wrapped optimiser, so only one goes through it."""
+        before = self.params["means"].detach().clone() if progress <= self.bound else None
         opacities = self.params["opacities"]
         decays = None if self.opacity_decay == 1 or opacities.grad is None else opacities.grad != 0
         wrapped = self.optimizers()
@@ -258,10 +274,19 @@ class SplatModule(LightningModule):
             optimiser.step()
         for param in self.params.values():
             param.grad = None
+        if before is not None:
+            self._bind(before)
         if decays is not None:
             with torch.no_grad():
                 decayed = torch.sigmoid(opacities) * self.opacity_decay
                 opacities.copy_(torch.where(decays, torch.logit(decayed, eps=1e-6), opacities))
+
+    @torch.no_grad()
+    def _bind(self, before: Tensor) -> None:
+        """Take back the part of the last step that left the rays on which the means were ``before``."""
+        assert self.origins is not None
+        means, ray = self.params["means"], normalize(before - self.origins, dim=1)
+        means.copy_(before + ray * ((means - before) * ray).sum(1, keepdim=True))
 
     def require_finite(self) -> None:
         """Raise InputError where a parameter became NaN or infinite."""
@@ -279,7 +304,8 @@ class SplatModule(LightningModule):
         self.require_finite()
         prior = [{"depth": one.depth, "confidence": one.confidence} for one in self.prior]
         state = dict(self.densification_state)
-        checkpoint["fit"] = {"extent": self.extent, "densification": state, "prior": prior}
+        fit = {"extent": self.extent, "densification": state, "prior": prior, "origins": self.origins}
+        checkpoint["fit"] = fit
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the stored number of Gaussians and the strategy's state (Lightning's hook)."""
@@ -290,6 +316,7 @@ class SplatModule(LightningModule):
         self.extent = checkpoint["fit"]["extent"]
         self.densification_state = checkpoint["fit"]["densification"]
         self.prior = [PriorDepth(**one) for one in checkpoint["fit"].get("prior", [])]
+        self.origins = checkpoint["fit"].get("origins")
 
     def on_fit_start(self) -> None:
         """Bring what is no parameter to the device of the parameters (Lightning's hook)."""
@@ -297,6 +324,7 @@ class SplatModule(LightningModule):
         assert isinstance(data, SceneData)
         self.cameras = data.views.cameras.to(self.device, torch.float32)
         self.prior = [one.to(self.device) for one in self.prior]
+        self.origins = None if self.origins is None else self.origins.to(self.device)
         for key, value in self.densification_state.items():
             if isinstance(value, Tensor):
                 self.densification_state[key] = value.to(self.device)

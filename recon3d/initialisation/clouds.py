@@ -19,12 +19,13 @@ SIZE_LIMITS = (0.3, 2.5)  # how much smaller or larger a point may become than i
 @dataclass(frozen=True)
 class Cloud:
     """P points: positions [P, 3] world units, colours [P, 3] in 0..1, sizes [P] standard deviation in world units,
-    opacities [P] in 0..1."""
+    opacities [P] in 0..1, views [P] int64 whose pixel each one is, -1 for none's."""
 
     positions: np.ndarray
     colours: np.ndarray
     sizes: np.ndarray
     opacities: np.ndarray
+    views: np.ndarray
 
     def __len__(self) -> int:
         return len(self.positions)

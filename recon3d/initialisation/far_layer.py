@@ -48,7 +48,8 @@ def far_layer(views: TrainingViews, surfaces: Sequence[Surface]) -> Cloud:
             x, y = there[j, seen].long().numpy().T
             hidden[seen] &= depth[j, seen].numpy() > 1 / surface.inverse_depth[y, x]
         sizes = SIZE * step * footprint(views.cameras, i, inverse_depth)
-        clouds.append(Cloud(positions, colours[row, column], sizes, np.full(len(positions), OPACITY))[hidden])
+        opacities, source = np.full(len(positions), OPACITY), np.full(len(positions), i)
+        clouds.append(Cloud(positions, colours[row, column], sizes, opacities, source)[hidden])
     return Cloud.concatenate(clouds)
 
 

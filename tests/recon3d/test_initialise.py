@@ -207,7 +207,9 @@ def test_back_projection_and_projection_are_inverse(still_life: TrainingViews) -
 def test_sizes_are_limited_and_few_points_work() -> None:
     def deviations(positions: list[list[float]]) -> np.ndarray:
         count = len(positions)
-        cloud = Cloud(np.array(positions), np.zeros((count, 3)), np.ones(count), np.full(count, 0.5))
+        cloud = Cloud(
+            np.array(positions), np.zeros((count, 3)), np.ones(count), np.full(count, 0.5), np.zeros(count, int)
+        )
         return cloud.sized_by_neighbours().gaussians().scales.exp().numpy()
 
     np.testing.assert_allclose(deviations([[0, 0, 0]]), 2.5, rtol=1e-5)

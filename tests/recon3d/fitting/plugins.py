@@ -40,7 +40,8 @@ class WallStart(Initialiser):
 
 
 class WallWithPrior(WallStart):
-    """The same with a prior that believes photo i's wall i + 2 away, and knows nothing of its top."""
+    """The same with a prior that believes photo i's wall i + 2 away, and knows nothing of its top; each Gaussian is
+    said to be a pixel of camera 1."""
 
     def __call__(self, views: TrainingViews, seed: int) -> Start:
         estimates = []
@@ -48,7 +49,8 @@ class WallWithPrior(WallStart):
             depth = np.full(view.image.shape[:2], 2.0 + i, np.float32)
             depth[:4] = 0
             estimates.append(DepthEstimate(depth, (depth > 0).astype(np.float32) / 2))
-        return replace(super().__call__(views, seed), estimates=tuple(estimates))
+        origins = views.cameras.centres[1].float().expand(self.count, 3)
+        return replace(super().__call__(views, seed), estimates=tuple(estimates), origins=origins)
 
 
 class Blowup(Loss):

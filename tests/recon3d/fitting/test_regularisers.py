@@ -14,10 +14,12 @@ from lightning.pytorch import Trainer
 from plugins import WallStart, WallWithPrior
 
 from datasets.errors import InputError
+from datasets.geometry import project
 from recon3d.fitting.command import fit
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.densification import DefaultStrategy
 from recon3d.fitting.module import SplatModule
+from recon3d.fitting.optimisers import LearningRates
 from recon3d.gaussians import Gaussians
 from recon3d.initialise import DenseInitialiser, Start
 from recon3d.losses import EstimatedDepth, Loss, Photometric, Scheduled, Step, Target, UncertainColour
@@ -33,6 +35,7 @@ model:
   sh_every: 0
   dropout: 0.2
   sh_dropout: 0.3
+  bound: 0.8
   losses:
     - class_path: recon3d.losses.Photometric
       init_args: {ssim: 1.0, weight: 0.2}
@@ -179,6 +182,51 @@ def test_harmonics_are_left_out_in_a_growing_share(
     assert shares == pytest.approx([0.1 * n for n in range(1, 9)], abs=0.05)
     with pytest.raises(ValueError, match=r"sh_dropout is 1\.5"):
         SplatModule(WallStart(), sh_dropout=1.5)
+
+
+def test_bound_gaussians_stay_on_their_rays_until_they_are_freed(fitted: Callable[..., SplatModule]) -> None:
+    def off_the_rays(module: SplatModule) -> tuple[float, float]:
+        start = module.initialiser(module.trainer.datamodule.views, module.seed)  # type: ignore[attr-defined]
+        assert start.origins is not None
+        ray = torch.nn.functional.normalize(start.gaussians.means - start.origins, dim=1)
+        moved = module.gaussians.means.detach() - start.gaussians.means
+        along = (moved * ray).sum(1, keepdim=True) * ray
+        return float(along.abs().max()), float((moved - along).abs().max())
+
+    rates = LearningRates(means=1e-2)
+    along, aside = off_the_rays(fitted(6, bound=1.0, learning_rates=rates))
+    assert along > 0.01
+    assert aside < 1e-5
+    assert off_the_rays(fitted(6, bound=0.5, learning_rates=rates))[1] > 5e-4
+    assert off_the_rays(fitted(6, learning_rates=rates))[1] > 0.01
+
+
+def test_binding_needs_rays_and_a_constant_set(fitted: Callable[..., SplatModule]) -> None:
+    with pytest.raises(InputError, match=r"model\.bound.*WallStart has others.*DenseInitialiser"):
+        fitted(1, initialiser=WallStart(), bound=0.5)
+    with pytest.raises(ValueError, match=r"take model\.densification out"):
+        SplatModule(WallWithPrior(), bound=0.5, densification=DefaultStrategy())
+    with pytest.raises(ValueError, match=r"model\.bound is 1\.5"):
+        SplatModule(WallWithPrior(), bound=1.5)
+
+
+def test_pixels_know_their_cameras(wall: Path) -> None:
+    """Going back from each Gaussian of a dense start to its origin leads through its pixel, whatever its depth."""
+
+    class Flat(DepthPrior):
+        def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
+            shape = views.views[0].image.shape[:2]
+            return [DepthEstimate(np.full(shape, 2.0, np.float32), np.ones(shape, np.float32)) for _ in range(3)]
+
+    views = SceneData(wall).views
+    start = DenseInitialiser(Flat(), budget=300, far_layer=False)(views, 0)
+    assert start.origins is not None
+    farther = start.origins + 1.7 * (start.gaussians.means - start.origins)
+    there, _ = project(farther.double(), views.cameras.to(dtype=torch.float64))
+    chosen = torch.cdist(start.origins.double(), views.cameras.centres.double()).argmin(1)
+    pixels = there[chosen, torch.arange(len(chosen))]
+    assert len(set(chosen.tolist())) == 3
+    torch.testing.assert_close(pixels, pixels.floor() + 0.5, atol=1e-3, rtol=0)
 
 
 def test_fit_with_everything_goes_on_after_it_was_cut_short(
