@@ -1,6 +1,6 @@
 """Time as a dial: what ``recon3d fit --budget`` does with the time that it is given.
 
-The prior gets the photos at the largest size that it is quick enough for (:mod:`recon3d.fitting.affordable_prior`), and
+The prior gets the photos at the largest size that it is quick enough for (:mod:`recon3d.fitting.affordable_start`), and
 all schedules of the fit run with the time, so that they end where they should when it is up.
 """
 
@@ -21,6 +21,7 @@ UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 PRIOR_SHARE = 0.5  # of the time, for the prior: larger photos for it are worth more than steps
 WRITING = 1.0  # second, for what follows the last step: checkpoint and splat
 HASTE, MOST_HASTE = 2 / 3, 4.0
+MORE_GAUSSIANS = (2, 4)  # times the initialiser's budget
 MORE_STEPS = 2  # times trainer.max_steps, that a fit takes where there is time
 
 Clock = Callable[[], float]
@@ -62,11 +63,11 @@ class Pace(Callback):
 
     Args:
         budget: the time for everything.
-        prior: what was done about the prior before, kept for the record.
+        start: what was decided before, kept for the record.
     """
 
-    def __init__(self, budget: Budget, prior: dict[str, float] | None = None) -> None:
-        self.budget, self.prior = budget, prior
+    def __init__(self, budget: Budget, start: dict[str, float]) -> None:
+        self.budget, self.start = budget, start
         self.seconds: float | None = None  # for the steps after the first, once that is done
         self._before, self._began = 0.0, budget.clock()
 
@@ -102,11 +103,11 @@ class Pace(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning's hook."""
-        return {"seconds": self.seconds, "spent": self.spent, "prior": self.prior}
+        return {"seconds": self.seconds, "spent": self.spent, "start": self.start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning's hook."""
-        self.seconds, self._before, self.prior = (state_dict[key] for key in ("seconds", "spent", "prior"))
+        self.seconds, self._before, self.start = (state_dict[key] for key in ("seconds", "spent", "start"))
         self._began = self.budget.clock()
 
 

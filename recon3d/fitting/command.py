@@ -16,12 +16,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 from datasets.errors import InputError
 from datasets.programs.fit_command import RunFolderCLI, quiet
 from recon3d.fitting import run_folder
-from recon3d.fitting.affordable_prior import AffordablePrior
-from recon3d.fitting.budget import MORE_STEPS, PRIOR_SHARE, Budget, Clock, Pace, duration
+from recon3d.fitting.affordable_start import begin_within
+from recon3d.fitting.budget import MORE_STEPS, Budget, Clock, Pace, duration
 from recon3d.fitting.callbacks import History, Previews, ProgressBar
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.module import SplatModule
-from recon3d.initialise import DenseInitialiser
 from recon3d.report import write_report
 from recon3d.splats import Splat, save_splat
 
@@ -91,7 +90,7 @@ def fit(argv: Sequence[str], clock: Clock = time.perf_counter) -> None:
     (TensorBoard). Every key of the YAML is an option too, and options after --config win.
 
     With --budget 2m the fit takes that long, or less where more would not help: a short time reduces the photos for the
-    depth prior and the number of steps, a long one allows more steps than trainer.max_steps.
+    depth prior and the number of steps, a long one allows more Gaussians, and more steps than trainer.max_steps.
     """
     began = clock()
     with quiet():
@@ -112,13 +111,14 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
     history: History = cli.config_init.history
     history.start_clock(began, clock)
     budget = None if config.budget is None else Budget(config.budget, clock, began)
-    prior = None
-    if checkpoint is None:
-        prior = None if budget is None else _affordable(cli.model, budget)
+    start: dict[str, float] = {}
+    if checkpoint is not None:
+        cli.trainer.ckpt_path = checkpoint  # as an argument of fit() the module would not know, and begin anew before
+    elif budget is None:
         cli.model.begin(cli.datamodule.views)
     else:
-        cli.trainer.ckpt_path = checkpoint  # as an argument of fit() the module would not know, and begin anew before
-    pace = None if budget is None else Pace(budget, None if prior is None else prior.facts())
+        start = begin_within(cli.model, cli.datamodule, budget, config.trainer.max_steps)
+    pace = None if budget is None else Pace(budget, start)
     if pace is not None:
         # First, before those that look whether a step was the last.
         cli.trainer.callbacks.insert(0, pace)  # type: ignore[attr-defined]
@@ -131,20 +131,11 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
         "steps": cli.trainer.global_step,
         "gaussians": len(cli.model.gaussians),
         "budget": config.budget,
-        "prior": None if pace is None else pace.prior,
+        "start": {} if pace is None else pace.start,
     }
     run_folder.write_text(run / run_folder.FIT, json.dumps(facts, indent=1) + "\n")
     print(f"{len(cli.model.gaussians)} Gaussians in {history.seconds:.1f} s: {run / run_folder.SPLAT}", file=sys.stderr)
     print(f"report: {write_report(run)}", file=sys.stderr)
-
-
-def _affordable(model: SplatModule, budget: Budget) -> AffordablePrior | None:
-    """Let the model's prior, if it has one, take its share of the time."""
-    initialiser = model.initialiser
-    if not isinstance(initialiser, DenseInitialiser):
-        return None
-    prior = initialiser.prior = AffordablePrior(initialiser.prior, PRIOR_SHARE * budget.left, budget.clock)
-    return prior
 
 
 def splat_of(module: SplatModule, data: SceneData) -> Splat:

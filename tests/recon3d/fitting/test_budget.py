@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,16 @@ import torch
 
 from datasets.errors import InputError
 from datasets.scenes import builtin
+from recon3d.fitting import affordable_start
 from recon3d.fitting.affordable_prior import AffordablePrior, enlarged
-from recon3d.fitting.budget import HASTE, MORE_STEPS, MOST_HASTE, WRITING, duration, haste
+from recon3d.fitting.affordable_start import more_gaussians
+from recon3d.fitting.budget import HASTE, MORE_STEPS, MOST_HASTE, WRITING, Budget, duration, haste
 from recon3d.fitting.callbacks import History
 from recon3d.fitting.command import fit
+from recon3d.fitting.data import SceneData
+from recon3d.fitting.module import SplatModule
 from recon3d.fitting.optimisers import LearningRates
+from recon3d.initialise import DenseInitialiser, SparseInitialiser
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
@@ -202,7 +208,8 @@ def test_prior_sees_photos_as_large_as_the_time_allows(seconds: float, scale: fl
     prior = AffordablePrior(wall, seconds, plugins.CLOCK)
     estimates = prior(views)
     assert wall.widths == ([100] if scale == 0.25 else [100, round(400 * scale)])
-    assert prior.facts() == {"scale": scale, "seconds": pytest.approx(took, abs=0.01)}
+    assert (prior.scale, prior.took) == (scale, pytest.approx(took, abs=0.01))
+    assert prior(views) is estimates, "not asked again"
     for estimate in estimates:
         assert estimate.depth.shape == (320, 400)
         x = (np.arange(400) + 0.5) / 400
@@ -210,6 +217,34 @@ def test_prior_sees_photos_as_large_as_the_time_allows(seconds: float, scale: fl
         np.testing.assert_array_equal(known, x > 0.25)
         np.testing.assert_allclose(estimate.depth[:, known], np.tile(1 / (0.3 + 0.1 * x[known]), (320, 1)), rtol=2e-3)
         assert set(np.unique(estimate.confidence)) == {np.float32(0), np.float32(0.7)}
+
+
+@pytest.mark.parametrize(("left", "factor"), [(-5, 1), (50, 1), (124, 1), (125, 2), (174, 2), (175, 4), (1e9, 4)])
+def test_gaussians_that_the_time_allows(left: float, factor: int) -> None:
+    assert more_gaussians(left, needed=100) == factor
+
+
+@pytest.mark.parametrize(("seconds", "factor", "scale"), [(1000, 4, 1.0), (150, 2, 0.7), (20, 1, 0.5)])
+def test_start_within_a_time(monkeypatch: pytest.MonkeyPatch, seconds: float, factor: int, scale: float) -> None:
+    data = SceneData(Path("builtin"), views=2, downscale=2)
+    module = SplatModule(DenseInitialiser(Wall(240), budget=1000, far_layer=False))
+    monkeypatch.setattr(affordable_start, "seconds_of_step", lambda *_: 0.5)
+    budget = Budget(seconds, plugins.CLOCK, plugins.CLOCK())
+    facts = affordable_start.begin_within(module, data, budget, steps=100)
+    assert facts["gaussians_factor"] == factor
+    assert facts["prior_scale"] == scale
+    assert len(module.gaussians) == pytest.approx(1000 * factor, rel=0.15)
+
+
+def test_a_step_is_tried_without_a_trace() -> None:
+    data = SceneData(Path("builtin"), views=2, downscale=8)
+    module = SplatModule(SparseInitialiser(count=100))
+    module.begin(data.views)
+    before = {name: param.detach().clone() for name, param in module.params.items()}
+    assert affordable_start.seconds_of_step(module, data, time.perf_counter) > 0
+    for name, param in module.params.items():
+        assert param.grad is None
+        assert torch.equal(param, before[name])
 
 
 def test_small_photos_are_not_reduced_further() -> None:

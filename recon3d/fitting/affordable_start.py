@@ -1,0 +1,59 @@
+"""The first Gaussians of a fit whose time is limited: from the best depth, and as many, as the time allows."""
+
+from __future__ import annotations
+
+from recon3d.fitting.affordable_prior import AffordablePrior
+from recon3d.fitting.budget import MORE_GAUSSIANS, PRIOR_SHARE, WRITING, Budget, Clock
+from recon3d.fitting.data import SceneData
+from recon3d.fitting.module import SplatModule
+from recon3d.initialise import DenseInitialiser
+from recon3d.render import render
+
+DEPENDS = 0.25  # share of a step's time that grows with the number of Gaussians
+
+
+def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: int) -> dict[str, float]:
+    """Make the first Gaussians of ``module``.
+
+    Only a start from a depth prior adapts. More Gaussians are worth more than more steps, and fewer of them save less
+    than they cost: there are as many as the configuration says, or more where the time allows ``steps`` with them.
+
+    Args:
+        module: without Gaussians so far, on the CPU.
+        data: its photos.
+        budget: the time for everything.
+        steps: how many the configuration asks for.
+
+    Returns:
+        What was decided, for the record: scale of the photos for the prior, the seconds it took, and the factor on the
+        number of Gaussians.
+    """
+    initialiser = module.initialiser
+    if not isinstance(initialiser, DenseInitialiser):
+        module.begin(data.views)
+        return {}
+    prior = initialiser.prior = AffordablePrior(initialiser.prior, PRIOR_SHARE * budget.left, budget.clock)
+    module.begin(data.views)
+    factor = more_gaussians(budget.left - WRITING, steps * seconds_of_step(module, data, budget.clock))
+    if factor > 1:
+        initialiser.budget *= factor
+        module.begin(data.views)
+    return {"prior_scale": prior.scale, "prior_seconds": round(prior.took, 2), "gaussians_factor": factor}
+
+
+def more_gaussians(left: float, needed: float) -> int:
+    """Factor on the number of Gaussians, for the seconds that are ``left`` and those ``needed`` without it."""
+    affordable = [f for f in MORE_GAUSSIANS if needed * (1 + DEPENDS * (f - 1)) <= left]
+    return max(affordable, default=1)
+
+
+def seconds_of_step(module: SplatModule, data: SceneData, clock: Clock) -> float:
+    """About how long a step takes: a render of the first photo and its gradients. The kernels are loaded before."""
+    batch = data.batch(0, module.device)
+    took = 0.0
+    for _ in range(2):
+        began = clock()
+        render(module.gaussians, batch.camera, background=module.background).colour.sum().backward()
+        took = clock() - began
+    module.zero_grad(set_to_none=True)
+    return took
