@@ -28,14 +28,13 @@ from datasets.scenes import builtin, open_scene
 from datasets.types import Scene
 from recon3d.priors.agreement import round_trip_error
 from recon3d.priors.epipolar_flow import EpipolarFlow
-from recon3d.priors.fusion import fuse
+from recon3d.priors.fusion import Fusion
 from recon3d.priors.multi_view_stereo import MultiViewStereo
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
 WITHIN = (0.01, 0.03, 0.1)
 CONFIDENT = 0.8
-LEAST = 0.4  # confidence of what is fused
 SAME_SURFACE = 5.0  # pixels; a sensor's depth is rough
 
 
@@ -105,8 +104,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the results")
     arguments = parser.parse_args()
     priors: dict[str, DepthPrior] = {"EpipolarFlow": EpipolarFlow(), "MultiViewStereo": MultiViewStereo()}
+    fusion = Fusion()
     tiny = TrainingViews.load(builtin.generate((96, 72), views=2))
-    fuse(tiny, [prior(tiny) for prior in priors.values()], LEAST)  # compiles
+    fusion.fuse(tiny, [prior(tiny) for prior in priors.values()])  # compiles
     rows = []
     head = ("abs_rel", *(f"within_{100 * w:.0f}" for w in WITHIN), "coverage", "all_within_3")
     print(f"{'scene':34} {'prior':16} {'pixels':10} " + " ".join(f"{name:>12}" for name in head) + "   CPU s  wall s")
@@ -117,7 +117,7 @@ def main() -> None:
         for name, prior in priors.items():
             results[name] = timed(partial(prior, views))
         before = list(results.values())
-        fused = timed(partial(fuse, views, [result.estimates for result in before], LEAST))
+        fused = timed(partial(fusion.fuse, views, [result.estimates for result in before]))
         cpu, wall = (sum(getattr(r, part) for r in (*before, fused)) for part in ("cpu", "wall"))
         results["Fused"] = Result(fused.estimates, cpu, wall)
         for name, result in results.items():

@@ -117,15 +117,18 @@ class View:
         image: [H, W, 3] float32 in 0..1.
         mask: [H, W] bool, True where the photo counts, or None for everywhere.
         depth: [H, W] float32 z-depth in scene units, 0 where unknown, or None.
+        alpha: [H, W] float32 share of each pixel, 0..1, that does not show the scene's known background, or None where
+            the photo does not say.
     """
 
     image: np.ndarray
     mask: np.ndarray | None = None
     depth: np.ndarray | None = None
+    alpha: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         expect_shape("image", self.image, (None, None, 3))
-        for name in ("mask", "depth"):
+        for name in ("mask", "depth", "alpha"):
             value = getattr(self, name)
             if value is not None:
                 expect_shape(name, value, self.image.shape[:2])

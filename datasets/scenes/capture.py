@@ -169,7 +169,7 @@ def scene_from(
         ),
         points=points,
         bounds=bounds,
-        background=background if train and images.has_alpha(frames[train[0]].path) else None,
+        background=background if train and images.read_alpha(frames[train[0]].path) is not None else None,
         scene_to_source=scene_to_source,
     )
     return scene.with_split(train, test)
@@ -183,6 +183,7 @@ def load_view(frame: Frame, size: tuple[int, int], background: tuple[float, floa
     """
     image = images.read_image(frame.path, background)
     images.expect_size(frame.path, image, frame.size)
+    alpha = images.read_alpha(frame.path)
     mask = depth = None
     full_size = frame.full_size or frame.size
     if frame.mask is not None:
@@ -202,11 +203,13 @@ def load_view(frame: Frame, size: tuple[int, int], background: tuple[float, floa
                 "Correct the distortion coefficients or the principal point",
             )
         image = lens.image(image)
+        alpha = None if alpha is None else lens.image(alpha)
         depth = None if depth is None else lens.nearest(depth)
         mask = lens.mask if mask is None else lens.nearest(mask.astype(np.uint8)) != 0
     depth = None if depth is None else images.shrink_depth(depth, size)
     mask = None if mask is None else images.shrink_mask(mask, size)
-    return View(images.shrink_image(image, size), mask, depth)
+    alpha = None if alpha is None else images.shrink_image(alpha, size)
+    return View(images.shrink_image(image, size), mask, depth, alpha)
 
 
 def _pinhole(frame: Frame) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:

@@ -37,9 +37,18 @@ def read_pixels(path: Path) -> np.ndarray:
     return pixels
 
 
-def has_alpha(path: Path) -> bool:
-    """Whether an image file holds an alpha channel. JPEG cannot, and is not opened."""
-    return path.suffix.lower() not in (".jpg", ".jpeg") and read_pixels(path).shape[2:] == (4,)
+def read_alpha(path: Path) -> np.ndarray | None:
+    """The alpha channel of an image file as [H, W] float32 in 0..1, or None. JPEG has none, and is not opened.
+
+    Raises:
+        SceneError: where the file cannot be used.
+    """
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return None
+    pixels = read_pixels(path)
+    if pixels.shape[2:] != (4,) or pixels.dtype not in (np.uint8, np.uint16):
+        return None
+    return pixels[:, :, 3].astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def read_image(path: Path, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:

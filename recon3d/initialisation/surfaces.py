@@ -10,8 +10,10 @@ import numpy as np
 from recon3d.priors.agreement import project_known
 from recon3d.priors.filling import fill_smoothly
 from recon3d.priors.types import DepthEstimate
+from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
+LEAST_ALPHA = 0.02
 SAME_COLOUR = 0.02  # largest difference of a channel between a pixel and the known background
 
 
@@ -26,7 +28,7 @@ class Surface:
 
 
 def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) -> list[Surface]:
-    """Fill each view's holes with what other views know to be there, then smoothly.
+    """Fill each view's holes with what other views know to be there, then smoothly, within the visual hull if any.
 
     Raises:
         ValueError: where no view has any depth.
@@ -36,6 +38,8 @@ def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) 
     everything = np.concatenate([depth[depth > 0] for depth in depths])
     if not len(everything):
         raise ValueError("no view has any depth")
+    hull = VisualHull.of(views)
+    limits = 1 / (1.2 * float(everything.max())), 1 / (0.8 * float(everything.min()))
     surfaces = []
     for i, depth in enumerate(depths):
         depth_or_theirs = np.where(depth > 0, depth, project_known(views.cameras, depths, i))
@@ -44,6 +48,9 @@ def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) 
             inverse = fill_smoothly(1 / np.where(sure, depth_or_theirs, 1), sure)
         else:
             inverse = np.full(depth.shape, 1 / np.median(everything))
+        if hull is not None:
+            allowed = hull.nearest(i, inverse, limits)
+            inverse = np.where((depth > 0) | (allowed == 0), inverse, allowed)
         surfaces.append(Surface(inverse, depth > 0, counts[i]))
     return surfaces
 
@@ -51,6 +58,8 @@ def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) 
 def _shows_surface(views: TrainingViews, view: int) -> np.ndarray:
     photo = views.views[view]
     counts = np.ones(photo.image.shape[:2], bool) if photo.mask is None else photo.mask.copy()
-    if views.background is not None:
+    if photo.alpha is not None:
+        counts &= photo.alpha > LEAST_ALPHA
+    elif views.background is not None:
         counts &= (np.abs(photo.image - np.array(views.background)) > SAME_COLOUR).any(axis=-1)
     return counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from recon3d.priors.landmarks import Landmarks, find_landmarks
 from recon3d.priors.planes import find_planes, plane_inverse_depth
 from recon3d.priors.speckles import without_chance
 from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
 CANDIDATES = 6  # other views that each photo is sparsely matched with
@@ -36,7 +38,8 @@ class EpipolarFlow(DepthPrior):
 
     Beyond the paper, so that wide baselines work: sparse landmarks give planes and a coarse surface along which the
     target is warped before the flow (:mod:`recon3d.priors.guided_flow`); the blended depth, and planes found in it,
-    are then guesses for further rounds. Deterministic.
+    are then guesses for further rounds. Where alpha channels tell the background, guesses and depth stay within the
+    visual hull. Deterministic.
 
     Args:
         targets: most other views that a view is matched with.
@@ -96,6 +99,7 @@ class _Search:
         self.grids = [pixel_centres(*size).astype(np.float32) for size in self.cameras.sizes.tolist()]
         self.far = {(i, j): pair.far_points(self.grids[i]).astype(np.float32) for (i, j), pair in self.pairs.items()}
         self.matches = {(i, j): Matches.none(*self.greys[i].shape) for i, j in self.pairs}
+        self.hull = VisualHull.of(views)
         self.random = np.random.default_rng(0)
 
     def run(self) -> list[DepthEstimate]:
@@ -165,6 +169,7 @@ class _Search:
 
     def _follow(self, guesses: Sequence[list[np.ndarray]], fine: bool) -> None:
         """Offer every pair the matches that flow finds from every guess of its source."""
+        guesses = [[self._drawn_to_hull(i, guess) for guess in several] for i, several in enumerate(guesses)]
 
         def work(key: tuple[int, int]) -> None:
             i, j = key
@@ -173,7 +178,7 @@ class _Search:
             for guess in guesses[i]:
                 found = guided_flow.follow_guess(pair, far, self.greys[i], self.greys[j], guess, flow)
                 if found is not None:
-                    triangulated = guided_flow.triangulate(pair, far, found, self._size(j), self.ranges[i])
+                    triangulated = self._triangulate(key, found)
                     tolerance = 1.5 * self.prior.epipolar_tolerance  # the next round may bring it nearer
                     guided_flow.keep_better(
                         self.matches[key], found, triangulated, self.greys[i], self.greys[j], tolerance
@@ -182,6 +187,23 @@ class _Search:
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as threads:
             list(threads.map(work, self.pairs))
 
+    def _triangulate(self, key: tuple[int, int], matches: np.ndarray) -> guided_flow.Triangulated:
+        """What the matches [H, W, 2] of a pair say; what lies outside the hull is not possible."""
+        i, j = key
+        width, height = self.cameras.sizes[j].tolist()
+        found = guided_flow.triangulate(self.pairs[key], self.far[key], matches, (width, height), self.ranges[i])
+        if self.hull is None:
+            return found
+        return replace(found, possible=found.possible & self.hull.contains(i, found.inverse_depth))
+
+    def _drawn_to_hull(self, view: int, guess: np.ndarray) -> np.ndarray:
+        """A guess [H, W] of inverse depth, brought to the nearest that the hull allows, where it allows any."""
+        if self.hull is None:
+            return guess
+        near, far = self.ranges[view]
+        allowed = self.hull.nearest(view, guess, (1 / far, 1 / near))
+        return np.where(allowed > 0, allowed, guess)
+
     def _blend(self) -> list[np.ndarray]:
         """[H, W] depth of each view, 0 where no target's match survives."""
         depths = []
@@ -189,9 +211,7 @@ class _Search:
             candidates, sensitivities = [], []
             for key in (key for key in self.pairs if key[0] == i):
                 found = self.matches[key].points
-                there = guided_flow.triangulate(
-                    self.pairs[key], self.far[key], found, self._size(key[1]), self.ranges[i]
-                )
+                there = self._triangulate(key, found)
                 back = guided_flow.sample(self.matches[key[1], i].points, found, outside=guided_flow.NOWHERE)
                 valid = there.possible & (np.abs(there.distance) < self.prior.epipolar_tolerance)
                 valid &= np.hypot(*np.moveaxis(back - grid, -1, 0)) < self.prior.round_trip_tolerance
@@ -221,10 +241,6 @@ class _Search:
         told_apart = guided_flow.contrast(self.greys[view])
         confidence = np.where(known, told_apart * np.clip(alike, 0, 1) * (0.5 + 0.5 * agree), 0)
         return DepthEstimate(depths[view].astype(np.float32), confidence.astype(np.float32))
-
-    def _size(self, view: int) -> tuple[int, int]:
-        width, height = self.cameras.sizes[view].tolist()
-        return width, height
 
 
 def least_sensitive(depths: Sequence[np.ndarray], sensitivities: Sequence[np.ndarray]) -> np.ndarray:

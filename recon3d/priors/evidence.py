@@ -38,15 +38,23 @@ class Evidence:
     agreement: np.ndarray
     preference: np.ndarray
 
-    def confidence(self) -> np.ndarray:
-        """[H, W] float32 in 0..1, about the probability that a depth is right within 3 %.
+    def score(self) -> np.ndarray:
+        """[H, W] float32 logarithm of the odds that a depth is right within 3 %.
 
         A logistic regression on depth from flow and from stereo, and on deliberately wrong depth (scaled, flat, wavy),
         where it is known.
         """
-        features = (self.similarity, self.agreement, self.preference)
-        score = OFFSET + sum(weight * feature for weight, feature in zip(WEIGHTS, features, strict=True))
-        return (1 / (1 + np.exp(-score))).astype(np.float32)
+        features = np.stack([self.similarity, self.agreement, self.preference])
+        return OFFSET + np.tensordot(np.array(WEIGHTS, np.float32), features, axes=1)
+
+    def confidence(self) -> np.ndarray:
+        """[H, W] float32 in 0..1, about the probability that a depth is right within 3 %."""
+        return probability(self.score())
+
+
+def probability(score: np.ndarray) -> np.ndarray:
+    """[H, W] float32 in 0..1 from the logarithm of odds."""
+    return (1 / (1 + np.exp(-score))).astype(np.float32)
 
 
 def gather(level: Level, near: Neighbours, depths: Sequence[np.ndarray]) -> Evidence:
@@ -61,8 +69,7 @@ def gather(level: Level, near: Neighbours, depths: Sequence[np.ndarray]) -> Evid
     known, counts = depth > 0, level.map_of(level.counts, near.view) > 0
     error = least_error(level.cameras, near, depths)
     agrees = (error < AGREES) & counts
-    window = max(5, int(SURROUNDINGS * depth.shape[1])) | 1
-    agreement = _mean_of(agrees, counts, window)
+    agreement = share_around(agrees, counts)
     if not known.any() or not len(near.targets):
         nothing = np.zeros(depth.shape, np.float32)
         return Evidence(nothing, np.full_like(nothing, np.inf), nothing, nothing)
@@ -74,7 +81,7 @@ def gather(level: Level, near: Neighbours, depths: Sequence[np.ndarray]) -> Evid
         for w in (inverse, inverse - aside, inverse + aside)
     )
     likes = (alike > np.maximum(*others)) & known
-    return Evidence(np.clip(alike, 0, 1), error.astype(np.float32), agreement, _mean_of(likes, known, window))
+    return Evidence(np.clip(alike, 0, 1), error.astype(np.float32), agreement, share_around(likes, known))
 
 
 def least_error(cameras: Cameras, near: Neighbours, depths: Sequence[np.ndarray]) -> np.ndarray:
@@ -85,8 +92,9 @@ def least_error(cameras: Cameras, near: Neighbours, depths: Sequence[np.ndarray]
     return error
 
 
-def _mean_of(values: np.ndarray, among: np.ndarray, window: int) -> np.ndarray:
-    """[H, W] float32 share of the pixels ``among`` those around each one that ``values`` holds for."""
+def share_around(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """[H, W] float32 share of the pixels ``among`` those around each one that ``values`` holds for; both bool."""
+    window = max(5, int(SURROUNDINGS * values.shape[1])) | 1
     count = cv2.boxFilter(among.astype(np.float32), -1, (window, window), borderType=cv2.BORDER_REPLICATE)
     share = cv2.boxFilter((values & among).astype(np.float32), -1, (window, window), borderType=cv2.BORDER_REPLICATE)
     return share / np.maximum(count, 1e-6)

@@ -1,4 +1,4 @@
-"""One depth from several priors, each believed as far as photos and views agree with it."""
+"""One depth from several priors, each believed as far as photos, views and the other priors agree with it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import numpy as np
 
 from datasets.errors import InputError
 from recon3d.priors.epipolar_flow import EpipolarFlow
-from recon3d.priors.evidence import gather
+from recon3d.priors.evidence import AGREES, Evidence, gather, least_error, probability, share_around
 from recon3d.priors.landmarks import Landmarks
 from recon3d.priors.multi_view_stereo import MultiViewStereo
+from recon3d.priors.speckles import without_speckles
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.priors.view_selection import choose_targets, depth_ranges
+from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
 TARGETS = 4  # other views that each view's depth is held against
 NO_LANDMARKS = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
+# A logistic regression, as in evidence, for a prior beside another one, both trusted fully: the share of its own score
+# that it loses, and what is added anyway, where the other agrees, and by the share of the pixels around that agree.
+OWN, ANYWAY, HERE, AROUND = 0.63, 0.13, 1.5, 2.0
 
 
 class Fusion(DepthPrior):
@@ -26,26 +31,31 @@ class Fusion(DepthPrior):
 
     What a prior says of its own confidence does not count: it is measured for all alike (how alike the photos look
     along the depth, whether they would like another depth better, whether the views agree; see
-    :mod:`recon3d.priors.evidence`). At each pixel the depth with the highest confidence is taken, averaged with those
-    that lie within a pixel of parallax; where no confidence is high enough there is a hole. A prior that disagrees with
-    the photos therefore loses its weight, and a pixel that only it knows becomes a hole.
+    :mod:`recon3d.priors.evidence`). Then priors are held against one another, in the view itself and by way of other
+    views: what one claims alone needs more evidence than what two say independently, the more so the better founded
+    both are over all. At each pixel the depth with the highest confidence is taken, averaged with those that lie
+    within a pixel of parallax; where no confidence is high enough there is a hole. A prior that disagrees with the
+    photos therefore loses its weight.
 
     Args:
         priors: the priors, at least one; None for flow and stereo. One that cannot work on these views raises.
         least: confidence, 0..1, below which a depth is not believed.
+        smallest: pixels of the smallest patch of depth that is kept; 1 for sparse depth.
 
     Raises:
-        ValueError: for no prior, or ``least`` out of range.
+        ValueError: for no prior, or arguments out of range.
     """
 
-    def __init__(self, priors: list[DepthPrior] | None = None, least: float = 0.4) -> None:
+    def __init__(self, priors: list[DepthPrior] | None = None, least: float = 0.75, smallest: int = 60) -> None:
         if priors is None:
             priors = [EpipolarFlow(), MultiViewStereo()]
         if not priors:
             raise ValueError("Fusion: priors is empty, expected at least one")
         if not 0 < least < 1:
             raise ValueError(f"Fusion: least is {least}, expected a confidence between 0 and 1")
-        self.priors, self.least = priors, least
+        if smallest < 1:
+            raise ValueError(f"Fusion: smallest is {smallest}, expected at least 1")
+        self.priors, self.least, self.smallest = priors, least, smallest
 
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
         """The blended depth of each view.
@@ -55,47 +65,112 @@ class Fusion(DepthPrior):
         """
         if len(views) < 2:
             raise InputError(f"fusion holds views against one another: it needs at least two, got {len(views)}")
-        return fuse(views, [prior(views) for prior in self.priors], self.least)
+        return self.fuse(views, [prior(views) for prior in self.priors])
+
+    def fuse(self, views: TrainingViews, candidates: Sequence[Sequence[DepthEstimate]]) -> list[DepthEstimate]:
+        """Blend ``candidates``, for each prior an estimate per view."""
+        luminance = [
+            cv2.cvtColor(np.nan_to_num(np.clip(view.image, 0, 1)).astype(np.float32), cv2.COLOR_RGB2GRAY)
+            for view in views.views
+        ]
+        level = Level.of(views.cameras, luminance, [view.mask for view in views.views], 1.0)
+        targets = choose_targets(views.cameras, _ranges(views, candidates), TARGETS)
+        near = [Neighbours.of(views.cameras, i, targets[i]) for i in range(len(views))]
+        depths = _possible(views, level, candidates)
+        evidence = [[gather(level, n, prior) for n in near] for prior in depths]
+        trust = [_trust(prior, found) for prior, found in zip(depths, evidence, strict=True)]
+        fused = []
+        for i, n in enumerate(near):
+            confidences = []
+            for k, prior in enumerate(depths):
+                own = evidence[k][i]
+                others = [(np.sqrt(trust[k] * trust[j]), depths[j]) for j in range(len(depths)) if j != k]
+                score, agrees = _held_against(level, n, prior, own.score(), others)
+                # Nothing speaks for what comes back from no view and no other prior knows.
+                believed = (prior[i] > 0) & (np.isfinite(own.error) | agrees)
+                confidences.append(np.where(believed, probability(score), np.float32(0)))
+            fused.append(self._blend(level, n, [prior[i] for prior in depths], confidences))
+        return fused
+
+    def _blend(
+        self, level: Level, near: Neighbours, depths: Sequence[np.ndarray], confidences: Sequence[np.ndarray]
+    ) -> DepthEstimate:
+        confidence = np.stack(confidences)
+        inverse = np.stack([_inverse(depth) for depth in depths])
+        most = confidence.max(axis=0)
+        best = np.take_along_axis(inverse, confidence.argmax(axis=0)[None], axis=0)[0]
+        known = most >= self.least
+        if not known.any():
+            return DepthEstimate(np.zeros(most.shape, np.float32), np.zeros(most.shape, np.float32))
+        pixel = inverse_depth_per_pixel(level.cameras, near.view, near.targets.tolist(), best)
+        weight = np.where(np.abs(inverse - best) <= pixel, confidence**2, 0) * (confidence >= self.least)
+        mean = (weight * inverse).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
+        depth = without_speckles(np.where(known, 1 / np.where(known, mean, 1), 0), self.smallest)
+        return DepthEstimate(depth.astype(np.float32), np.where(depth > 0, most, np.float32(0)))
 
 
-def fuse(views: TrainingViews, candidates: Sequence[Sequence[DepthEstimate]], least: float) -> list[DepthEstimate]:
-    """Blend ``candidates``, for each prior an estimate per view; see :class:`Fusion`."""
-    luminance = [
-        cv2.cvtColor(np.nan_to_num(np.clip(view.image, 0, 1)).astype(np.float32), cv2.COLOR_RGB2GRAY)
-        for view in views.views
-    ]
-    level = Level.of(views.cameras, luminance, [view.mask for view in views.views], 1.0)
-    targets = choose_targets(views.cameras, _ranges(views, candidates), TARGETS)
-    depths = [[estimate.depth for estimate in estimates] for estimates in candidates]
-    fused = []
-    for i in range(len(views)):
-        near = Neighbours.of(views.cameras, i, targets[i])
-        counts = level.map_of(level.counts, i) > 0
-        confidences = []
-        for prior in depths:
-            evidence = gather(level, near, prior)
-            # Neither photos nor views speak for what has no target at all, and that is everything they could say.
-            believed = (prior[i] > 0) & counts & np.isfinite(evidence.error)
-            confidences.append(np.where(believed, evidence.confidence(), np.float32(0)))
-        fused.append(_blend(level, near, [prior[i] for prior in depths], confidences, least))
-    return fused
+def _possible(
+    views: TrainingViews, level: Level, candidates: Sequence[Sequence[DepthEstimate]]
+) -> list[list[np.ndarray]]:
+    """[H, W] depth of each prior and view where the photo counts and a surface can be."""
+    hull = VisualHull.of(views)
+    depths = []
+    for estimates in candidates:
+        kept = []
+        for i, estimate in enumerate(estimates):
+            possible = level.map_of(level.counts, i) > 0
+            if hull is not None:
+                possible = possible & hull.contains(i, _inverse(estimate.depth))
+            kept.append(np.where(possible, estimate.depth, np.float32(0)))
+        depths.append(kept)
+    return depths
 
 
-def _blend(
-    level: Level, near: Neighbours, depths: Sequence[np.ndarray], confidences: Sequence[np.ndarray], least: float
-) -> DepthEstimate:
-    confidence = np.stack(confidences)
-    inverse = np.stack([np.where(depth > 0, 1 / np.where(depth > 0, depth, 1), 0) for depth in depths])
-    most = confidence.max(axis=0)
-    best = np.take_along_axis(inverse, confidence.argmax(axis=0)[None], axis=0)[0]
-    known = most >= least
-    if not known.any():
-        return DepthEstimate(np.zeros(most.shape, np.float32), np.zeros(most.shape, np.float32))
-    pixel = inverse_depth_per_pixel(level.cameras, near.view, near.targets.tolist(), best)
-    weight = np.where(np.abs(inverse - best) <= pixel, confidence**2, 0) * (confidence >= least)
-    mean = (weight * inverse).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
-    depth = np.where(known, 1 / np.where(known, mean, 1), 0)
-    return DepthEstimate(depth.astype(np.float32), np.where(known, most, np.float32(0)))
+def _trust(depths: Sequence[np.ndarray], evidence: Sequence[Evidence]) -> float:
+    """How much a prior, 0..1, has to say about others: nothing where by its own evidence it is mostly wrong."""
+    confidences = [e.confidence()[depth > 0] for depth, e in zip(depths, evidence, strict=True)]
+    every = np.concatenate(confidences)
+    return max(2 * float(every.mean()) - 1, 0.0) if len(every) else 0.0
+
+
+def _held_against(
+    level: Level,
+    near: Neighbours,
+    depths: Sequence[np.ndarray],
+    score: np.ndarray,
+    others: Sequence[tuple[float, Sequence[np.ndarray]]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What other priors make of the score of one.
+
+    Args:
+        level, near: the view and its targets.
+        depths: [H, W] of each view, by the prior.
+        score: [H, W] logarithm of the odds that its depth of this view is right, by its own evidence.
+        others: of each other prior, how far it and this one are trusted, 0..1, and its depths.
+
+    Returns:
+        The score [H, W]; and [H, W] bool, whether some other prior agrees.
+    """
+    depth = depths[near.view]
+    trust, here, around = 0.0, np.zeros(depth.shape), np.zeros(depth.shape)
+    for trusted, theirs in others:
+        mixed = list(theirs)
+        mixed[near.view] = depth
+        agrees = least_error(level.cameras, near, mixed) < AGREES
+        both = (depth > 0) & (theirs[near.view] > 0)
+        if both.any() and len(near.targets):
+            inverse = _inverse(depth)
+            pixel = inverse_depth_per_pixel(level.cameras, near.view, near.targets.tolist(), inverse)
+            agrees |= both & (np.abs(inverse - _inverse(theirs[near.view])) < pixel)
+        trust = max(trust, trusted)
+        here = np.maximum(here, trusted * agrees)
+        around = np.maximum(around, trusted * share_around(agrees, depth > 0))
+    return score * (1 - OWN * trust) + ANYWAY * trust + HERE * here + AROUND * around, here > 0
+
+
+def _inverse(depth: np.ndarray) -> np.ndarray:
+    """[H, W] inverse depth, 0 where unknown."""
+    return np.where(depth > 0, 1 / np.where(depth > 0, depth, 1), 0)
 
 
 def _ranges(views: TrainingViews, candidates: Sequence[Sequence[DepthEstimate]]) -> np.ndarray:

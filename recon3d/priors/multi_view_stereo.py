@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 
 from datasets.errors import InputError
-from recon3d.priors import view_selection
+from datasets.programs.devices import Device, torch_device
+from recon3d.priors import torch_stereo, view_selection
 from recon3d.priors.agreement import round_trip_error
 from recon3d.priors.evidence import gather
 from recon3d.priors.landmarks import Landmarks, find_landmarks
@@ -20,6 +22,7 @@ from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pix
 from recon3d.priors.stereo.patch_match import Planes, Weights, improve, patch_pattern
 from recon3d.priors.stereo.sweep import sweep
 from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
 CANDIDATES = 6  # other views that each photo is sparsely matched with, where the source states no depth range
@@ -43,7 +46,8 @@ class MultiViewStereo(DepthPrior):
     semi-global aggregation, finds a first depth; PatchMatch then turns it into slanted planes per pixel, from coarse to
     fine, by bilaterally weighted NCC and by agreement with the depth of the targets. What does not find its way to
     another view and back is a hole, and so is what does among pixels most of which do not: it does by chance.
-    Confidence is measured, see :mod:`recon3d.priors.evidence`. Deterministic.
+    Confidence is measured, see :mod:`recon3d.priors.evidence`. Where alpha channels tell the background, only depth in
+    the visual hull is kept. Deterministic.
 
     Accurate where views overlap much; between views that share little, large chance matches remain, and flow errs less.
 
@@ -55,6 +59,7 @@ class MultiViewStereo(DepthPrior):
         tolerance: pixels by which a pixel may miss itself when it goes to another view and comes back by its depth.
         agreement: share of the pixels around one that must find back for it to be believed.
         smallest: pixels of the smallest patch of depth that is kept.
+        device: where to compute: compiled kernels on the CPU, or torch on CUDA; "auto" is CUDA where there is one.
 
     Raises:
         ValueError: for arguments out of range.
@@ -69,6 +74,7 @@ class MultiViewStereo(DepthPrior):
         tolerance: float = 1.0,
         agreement: float = 0.65,
         smallest: int = 60,
+        device: Device = "auto",
     ) -> None:
         for name, value, least in (
             ("targets", targets, 1),
@@ -85,15 +91,17 @@ class MultiViewStereo(DepthPrior):
             raise ValueError(f"MultiViewStereo: agreement is {agreement}, expected a share from 0 to below 1")
         self.targets, self.sweep_pixels, self.depths, self.reach = targets, sweep_pixels, depths, reach
         self.tolerance, self.agreement, self.smallest = tolerance, agreement, smallest
+        self.device: Device = device
 
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
         """Depth of each view; all unknown for a view that shares nothing with another.
 
         Raises:
-            InputError: for fewer than two views.
+            InputError: for fewer than two views, or the device "cuda" where there is none.
         """
         if len(views) < 2:
             raise InputError(f"stereo needs at least two train views, got {len(views)}: choose more views")
+        device = torch_device(self.device)
         greys = [_grey(view.image) for view in views.views]
         masks = [view.mask for view in views.views]
         ranges = _depth_ranges(views, greys)
@@ -104,15 +112,18 @@ class MultiViewStereo(DepthPrior):
             level = Level.of(views.cameras, greys, masks, scale)
             near = [Neighbours.of(level.cameras, i, targets[i]) for i in range(len(views))]
             if number == 0:
-                planes = [self._sweep(level, near[i], limits[i]) for i in range(len(views))]
-                self._improve(level, near, planes, limits, _scene_planes(level, near, planes), ROUNDS)
+                planes = [self._sweep(level, near[i], limits[i], device) for i in range(len(views))]
+                self._improve(level, near, planes, limits, _scene_planes(level, near, planes), ROUNDS, device)
             else:
                 planes = [p.enlarged(*size) for p, size in zip(planes, level.sizes.tolist(), strict=True)]
-                self._improve(level, near, planes, limits, np.zeros((0, 4)), LATER_ROUNDS)
+                self._improve(level, near, planes, limits, np.zeros((0, 4)), LATER_ROUNDS, device)
+        hull = VisualHull.of(views)
         depths = [1 / p.inverse_depth for p in planes]
+        if hull is not None:
+            depths = [np.where(hull.contains(i, p.inverse_depth), depths[i], 0) for i, p in enumerate(planes)]
         return [self._estimate(level, near[i], depths) for i in range(len(views))]
 
-    def _sweep(self, level: Level, near: Neighbours, limits: tuple[float, float]) -> Planes:
+    def _sweep(self, level: Level, near: Neighbours, limits: tuple[float, float], device: torch.device) -> Planes:
         """A view's first depth; that of the middle of its range where there is no other view."""
         middle = np.full(level.sizes[near.view][::-1], 0.7 * limits[0] + 0.3 * limits[1], np.float32)
         if not len(near.targets):
@@ -120,7 +131,10 @@ class MultiViewStereo(DepthPrior):
         step = np.median(inverse_depth_per_pixel(level.cameras, near.view, near.targets.tolist(), middle))
         count = int(np.clip((limits[1] - limits[0]) / step, FEWEST_DEPTHS, self.depths))
         inverse_depths = np.linspace(*limits, count, dtype=np.float32)
-        position = best_planes(aggregate(sweep(level, near, inverse_depths), level.grey(near.view)))
+        if device.type == "cpu":
+            position = best_planes(aggregate(sweep(level, near, inverse_depths), level.grey(near.view)))
+        else:
+            position = torch_stereo.first_depth(level, near, inverse_depths, device)
         return Planes.through(np.interp(position, np.arange(count), inverse_depths))
 
     def _improve(
@@ -131,6 +145,7 @@ class MultiViewStereo(DepthPrior):
         limits: Sequence[tuple[float, float]],
         scene_planes: np.ndarray,
         rounds: Sequence[int],
+        device: torch.device,
     ) -> None:
         """Improve the planes of all views in place: by the photos, then also by one another's depth."""
         pattern = patch_pattern(self.reach)
@@ -143,9 +158,11 @@ class MultiViewStereo(DepthPrior):
                 if len(near[i].targets):
                     step = inverse_depth_per_pixel(level.cameras, i, near[i].targets.tolist(), p.inverse_depth)
                     common = plane_coefficients(scene_planes, level.cameras, i)
-                    improve(
-                        level, near[i], p, guesses[i], step, limits[i], known, weights, pattern, common, count, seed=i
-                    )
+                    arguments = (level, near[i], p, guesses[i], step, limits[i], known, weights, pattern, common, count)
+                    if device.type == "cpu":
+                        improve(*arguments, seed=i)
+                    else:
+                        torch_stereo.improve(*arguments, seed=i, device=device)
 
     def _estimate(self, level: Level, near: Neighbours, depths: Sequence[np.ndarray]) -> DepthEstimate:
         depth = depths[near.view]
