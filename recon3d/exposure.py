@@ -15,6 +15,8 @@ import torch
 
 from datasets.geometry import project
 from recon3d.pictures import to_bytes
+from recon3d.priors.agreement import round_trip_error
+from recon3d.priors.epipolar import Pair, pixel_centres
 from recon3d.priors.landmarks import find_landmarks
 from recon3d.priors.view_selection import candidate_pairs
 from recon3d.views import TrainingViews
@@ -22,6 +24,8 @@ from recon3d.views import TrainingViews
 NEAREST = 6  # other views that each photo is matched with
 FEATURES = 2000  # at most, per photo
 AROUND = 2.0  # pixels, standard deviation of the window around a point in which colours are compared
+GRID = 8  # pixels between those that measured depth relates
+SAME_POINT = 1.5  # pixels by which such a one may miss itself on the way to the other view and back
 RANGE = (0.03, 0.97)  # colours outside are crushed or clipped
 FEWEST = 15  # points below which a pair tells nothing
 ALIKE = 0.15  # median deviation of the logarithm of a pair's ratios above which most matches are wrong
@@ -48,28 +52,50 @@ def exposure_gains(views: TrainingViews) -> np.ndarray:
     """[V, 3] factors on the channels of each photo that bring all to one exposure, of geometric mean 1.
 
     The robust difference of each pair of photos at the points that they share, all pairs at once by least squares; 1
-    where nothing is shared.
+    where nothing is shared. Points are matched features, and pixels on which the measured depth of both views agrees.
     """
-    greys = [cv2.cvtColor(to_bytes(view.image), cv2.COLOR_RGB2GRAY) for view in views.views]
-    landmarks = find_landmarks(greys, views.cameras, candidate_pairs(views.cameras, NEAREST), FEATURES)
-    landmarks = landmarks.supported(views.cameras)
-    pixels, _ = project(torch.from_numpy(landmarks.xyz), views.cameras.to(dtype=torch.float64))
     smooth = [cv2.GaussianBlur(np.ascontiguousarray(view.image, np.float32), (0, 0), AROUND) for view in views.views]
     pairs, differences, errors = [], [], []
-    for first, second in np.unique(landmarks.views, axis=0):
-        shared = np.flatnonzero((landmarks.views == (first, second)).all(axis=1))
-        colours = np.stack([_at(smooth[view], pixels[view, shared].numpy()) for view in (first, second)])
+    for (first, second), places in _shared(views).items():
+        colours = np.stack([_at(smooth[view], there) for view, there in zip((first, second), places, strict=True)])
         colours = colours[:, ((colours > RANGE[0]) & (colours < RANGE[1])).all(axis=(0, 2))]
-        if colours.shape[1] >= FEWEST:
-            ratio = np.log(colours[1]) - np.log(colours[0])
-            median = np.median(ratio, axis=0)
-            deviation = np.median(np.abs(ratio - median), axis=0)
-            if deviation.max() > ALIKE:
-                continue
+        if colours.shape[1] < FEWEST:
+            continue
+        ratio = np.log(colours[1]) - np.log(colours[0])
+        median = np.median(ratio, axis=0)
+        deviation = np.median(np.abs(ratio - median), axis=0)
+        if deviation.max() <= ALIKE:
             pairs.append((first, second))
             differences.append(median)
             errors.append(CERTAIN + SPREAD * deviation / np.sqrt(len(ratio)))
     return _solve(len(views), np.array(pairs, np.int64).reshape(-1, 2), np.array(differences), np.array(errors))
+
+
+def _shared(views: TrainingViews) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
+    """Pixels [P, 2] in the first and [P, 2] in the second view of each pair that show the same points."""
+    pairs = candidate_pairs(views.cameras, NEAREST)
+    greys = [cv2.cvtColor(to_bytes(view.image), cv2.COLOR_RGB2GRAY) for view in views.views]
+    landmarks = find_landmarks(greys, views.cameras, pairs, FEATURES).supported(views.cameras)
+    pixels = project(torch.from_numpy(landmarks.xyz), views.cameras.to(dtype=torch.float64))[0].numpy()
+    shared = {}
+    for first, second in pairs:
+        of_pair = np.flatnonzero((landmarks.views == (first, second)).all(axis=1))
+        here, there = _by_depth(views, first, second)
+        here, there = np.concatenate([pixels[first, of_pair], here]), np.concatenate([pixels[second, of_pair], there])
+        shared[first, second] = here, there
+    return shared
+
+
+def _by_depth(views: TrainingViews, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of a grid [P, 2] in the first view, and [P, 2] where measured depth puts them in the second."""
+    depth, other = views.views[first].depth, views.views[second].depth
+    if depth is None or other is None:
+        return np.zeros((0, 2)), np.zeros((0, 2))
+    cameras = views.cameras[[first, second]]
+    agree = round_trip_error(cameras, [depth, other], 0, 1)[::GRID, ::GRID] < SAME_POINT
+    pixels = pixel_centres(*cameras.sizes[0].tolist())[::GRID, ::GRID][agree]
+    pair = Pair.of(cameras, 0, 1)
+    return pixels, pair.project(pair.far_points(pixels), 1 / depth[::GRID, ::GRID][agree].astype(np.float64))[0]
 
 
 def _at(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
