@@ -81,11 +81,20 @@ def loss(name: str, **init_args: Any) -> Callable[[list[Any]], list[Any]]:
     return lambda old: [*old, {"class_path": f"recon3d.losses.{name}", "init_args": init_args}]
 
 
+def scheduled(name: str, **when: Any) -> Callable[[list[Any]], list[Any]]:
+    """One more loss, in a part of the fit."""
+    return loss("Scheduled", loss={"class_path": f"recon3d.losses.{name}"}, **when)
+
+
 def prior(name: str) -> Variant:
     """Another prior."""
     return Variant({"model.initialiser.init_args.prior": {"class_path": f"recon3d.priors.{name}"}}, timed=True)
 
 
+UNCERTAIN = [
+    {"class_path": "recon3d.losses.Photometric", "init_args": {"ssim": 1.0, "weight": 0.2}},
+    {"class_path": "recon3d.losses.UncertainColour"},
+]
 VARIANTS = {
     "default": Variant({}, timed=True),
     "sparse_points": Variant(
@@ -104,6 +113,11 @@ VARIANTS = {
     "twice_the_steps": Variant({"trainer.max_steps": times(2)}),
     "sh_1": Variant({"model.sh_degree": 1, "model.sh_every": 0}),
     "sh_1_dropout": Variant({"model.sh_degree": 1, "model.sh_every": 0, "model.sh_dropout": 0.2}),
+    "twice_the_rates": Variant(
+        {f"model.learning_rates.{name}": rate for name, rate in (("scales", 1e-2), ("opacities", 0.1), ("sh0", 5e-3))}
+    ),
+    "equalised_photos": Variant({"data.equalise": True}),
+    "bound_to_rays": Variant({"model.bound": 0.3}),
     "antialiased": Variant({"model.antialiased": True}),
     "mcmc": Variant({"model.densification": {"class_path": "recon3d.fitting.densification.MCMCStrategy"}}),
     "floater_removal": Variant({"model.densification": {"class_path": "recon3d.fitting.densification.FloaterRemoval"}}),
@@ -116,6 +130,9 @@ VARIANTS = {
     "disparity_variation": Variant({"model.losses": loss("DisparityVariation")}),
     "warped_view": Variant({"model.losses": loss("WarpedView")}),
     "warped_view_between": Variant({"model.losses": loss("WarpedView", place="between")}),
+    "warped_view_late": Variant({"model.losses": scheduled("WarpedView", begin=0.5, every=2)}),
+    "estimated_depth_fading": Variant({"model.losses": scheduled("EstimatedDepth", end=0.5, fade=True)}),
+    "uncertain_colour": Variant({"model.losses": UNCERTAIN}),
     "opacity_penalty": Variant({"model.losses": loss("OpacityPenalty")}),
     "scale_penalty": Variant({"model.losses": loss("ScalePenalty")}),
     "needle_penalty": Variant({"model.losses": loss("NeedlePenalty")}),
