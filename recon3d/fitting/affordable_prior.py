@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
+from datasets.errors import InputError
 from datasets.scenes.images import shrink_depth, shrink_image, shrink_mask
 from datasets.types import View
 from recon3d.fitting.budget import Clock
@@ -31,6 +33,9 @@ class AffordablePrior(DepthPrior):
         seconds: for all of it.
         clock: seconds since whenever.
 
+    Attributes:
+        scale: of the photos whose depth the last call returned.
+        took: seconds of the last call.
     """
 
     def __init__(self, prior: DepthPrior, seconds: float, clock: Clock) -> None:
@@ -46,9 +51,13 @@ class AffordablePrior(DepthPrior):
         shortest = int(views.cameras.sizes.min())
         scales = [s for s in SCALES if s * shortest >= SMALLEST_SIDE] or [1.0]
         self.scale = scales[-1]
+        if len(scales) > 1:
+            with suppress(InputError):  # two views alone may be too few
+                self._at(self.scale, _first_two(views))  # loads kernels, which would count many times over
+        warm = self.clock()
         estimates = self._at(self.scale, views)
-        probed = self.clock() - began
-        larger = [s for s in scales[:-1] if probed + probed * (s / self.scale) ** 2 <= self.seconds]
+        probed, left = self.clock() - warm, self.seconds - (self.clock() - began)
+        larger = [s for s in scales[:-1] if probed * (s / self.scale) ** 2 <= left]
         if larger:
             self.scale = larger[0]
             estimates = self._at(self.scale, views)
@@ -61,6 +70,16 @@ class AffordablePrior(DepthPrior):
             return self.prior(views)
         sizes = views.cameras.sizes.tolist()
         return [enlarged(e, *size) for e, size in zip(self.prior(reduced(views, scale)), sizes, strict=True)]
+
+
+def _first_two(views: TrainingViews) -> TrainingViews:
+    return replace(
+        views,
+        cameras=views.cameras[:2],
+        views=views.views[:2],
+        bounds=None if views.bounds is None else views.bounds[:2],
+        names=None if views.names is None else views.names[:2],
+    )
 
 
 def reduced(views: TrainingViews, scale: float) -> TrainingViews:
