@@ -7,8 +7,8 @@ fitted and tested over several seeds as `recon3d benchmark` does. Finished seeds
 command goes on after an interruption, and measures only what is new after a change of the tables below. OUT/table.json
 and OUT/table.md are brought up to date after each row.
 
-Seconds are those of the whole process, depth included. Rows without seconds took the depth, which their change does not
-touch, from a file that an earlier row left: the same bits.
+Seconds include the depth; those of the process also the start of Python and the report. Rows without seconds took the
+depth, which their change does not touch, from a file that an earlier row left: the same bits.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def finished(out: Path, rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, 
             table = json.loads(path.read_text(encoding="utf-8"))
             if not VARIANTS[variant].timed:
                 for values in (table["mean"], table["std"], *table["per_seed"]):
-                    values["seconds"] = None
+                    values["seconds"] = values["fit_seconds"] = None
             found.setdefault(variant, {})[case] = table
     return found
 
@@ -225,7 +225,8 @@ MEASURES = {
 
 def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Two tables: all measures of the timed rows, and for the others what they change."""
-    columns = {**MEASURES, "seconds": ("seconds", 0), "gaussians": ("Gaussians", 0)}
+    costs = {"fit_seconds": ("photos to splat, s", 0), "seconds": ("process, s", 0), "steps": ("steps", 0)}
+    columns = {**MEASURES, **costs, "gaussians": ("Gaussians", 0)}
     rows = [["scene, views", "row", "seeds", *(title for title, _ in columns.values()), "highest published"]]
     for case in CASES:
         for variant, tables in found.items():

@@ -17,6 +17,7 @@ NOTES = {
     "std": "sample standard deviation over seeds (divided by n - 1); null for a single seed",
     "seconds": "wall clock of the whole `recon3d fit` process: start of Python, compiling or loading kernels, "
     "opening the photos, depth prior, fit, previews, writing the splat",
+    "fit_seconds": "the part of it from reading the photos to the written splat",
     "peak_mb": "largest resident memory of the fit's process, in MiB; a GPU's memory is not in it",
     "gaussians": "Gaussians in the final splat",
 }
@@ -69,9 +70,16 @@ def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         ``{"seeds", "mean", "std", "per_seed", "per_image"}``, measures in one order.
     """
-    rows = [
-        {**result["mean"], **{key: result[key] for key in ("seconds", "gaussians", "peak_mb")}} for result in results
-    ]
+    rows = []
+    for result in results:
+        fit = result.get("fit") or {}
+        rows.append(
+            {
+                **result["mean"],
+                **{key: result[key] for key in ("seconds", "gaussians", "peak_mb")},
+                **{"fit_seconds": fit.get("seconds"), "steps": fit.get("steps")},
+            }
+        )
     keys = [*FIRST, *(key for key in rows[0] if key not in FIRST)]
     rows = [{key: row.get(key) for key in keys} for row in rows]
     images: dict[str, list[Mapping[str, Any]]] = {}
@@ -108,6 +116,6 @@ def text_table(table: Mapping[str, Any]) -> str:
 
 
 def _short(key: str, value: float) -> str:
-    if key in ("seconds", "gaussians", "peak_mb"):
-        return f"{value:.1f}" if key == "seconds" else f"{value:.0f}"
+    if key in ("seconds", "fit_seconds", "gaussians", "peak_mb", "steps"):
+        return f"{value:.1f}" if "seconds" in key else f"{value:.0f}"
     return f"{value:.2f}" if "psnr" in key else f"{value:.4f}"

@@ -24,6 +24,7 @@ def result(seed: int, psnr: float, lpips: float | None = 0.2) -> dict:
         "seconds": 10.0 + seed,
         "peak_mb": 500.0,
         "gaussians": 100 * seed,
+        "fit": {"seconds": 8.0 + seed, "steps": 600},
         "mean": {**measures, "psnr": psnr + 1},
         "images": images,
     }
@@ -36,6 +37,7 @@ def test_mean_and_sample_deviation_over_seeds():
     assert table["mean"]["gaussians"] == 100
     assert table["std"]["seconds"] == pytest.approx(1.0)
     assert table["std"]["peak_mb"] == 0
+    assert (table["mean"]["fit_seconds"], table["mean"]["steps"]) == (pytest.approx(9.0), 600)
     assert [row["psnr"] for row in table["per_seed"]] == [20.0, 21.0, 25.0]
     assert table["per_image"]["b"]["psnr"]["values"] == [21.0, 22.0, 26.0]
     assert table["per_image"]["a"]["psnr"]["mean"] == pytest.approx(21.0)
