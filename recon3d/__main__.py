@@ -19,6 +19,9 @@ COMMANDS = {
     "export": Command(
         "recon3d.splats.export", "export", "write a splat as PLY, SPZ, .splat or safetensors", own_parser=True
     ),
+    "merge": Command(
+        "recon3d.merge_command", "merge", "merge fits of one scene from several seeds into one", own_parser=True
+    ),
     "benchmark": Command("recon3d.benchmark", "benchmark", "fit and test over several seeds: mean and spread"),
     "demo": Command("recon3d.demo", "demo", "all of it on the built-in scene, in a few minutes"),
 }

@@ -1,0 +1,43 @@
+"""Several fits of one scene as one splat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from recon3d.fitting.densification.mcmc import relocated
+from recon3d.gaussians import Gaussians
+from recon3d.splats.splat import Splat
+
+
+def merged(splats: Sequence[Splat]) -> Splat:
+    """About the mean of several splats of one scene: their union, each part more transparent.
+
+    Fits from other seeds agree on what the photos tell and guess the rest differently, so that their mean is nearer to
+    the truth than each. Opacities and scales fall so that K equal Gaussians in one place look like one (Kheradmand et
+    al., 3DGS as MCMC, 2024, eq. 9). The background is the mean.
+
+    Raises:
+        ValueError: for no splats, or where they differ in harmonics, in anti-aliasing or in their world.
+    """
+    if not splats:
+        raise ValueError("there are no splats to merge")
+    first = splats[0]
+    for other in splats[1:]:
+        if other.gaussians.sh_degree != first.gaussians.sh_degree:
+            raise ValueError(f"harmonics up to degree {first.gaussians.sh_degree} and {other.gaussians.sh_degree}")
+        if other.antialiased != first.antialiased:
+            raise ValueError("one was fitted with anti-aliasing and another without")
+        if not np.allclose(other.scene_to_source, first.scene_to_source, rtol=1e-5, atol=1e-6):
+            raise ValueError("they lie in different worlds (scene_to_source differs)")
+    parameters = [splat.gaussians.parameters() for splat in splats]
+    union = {name: torch.cat([one[name] for one in parameters]) for name in parameters[0]}
+    copies = torch.full((len(union["means"]),), len(splats), device=union["means"].device)
+    opacities = torch.sigmoid(union["opacities"].double()).clamp(1e-9, 1 - 1e-7)
+    opacities, scales = relocated(opacities, union["scales"].exp(), copies)
+    union |= {"opacities": torch.logit(opacities).to(union["opacities"]), "scales": scales.log()}
+    backgrounds = np.mean([splat.background for splat in splats], axis=0).tolist()
+    background = (backgrounds[0], backgrounds[1], backgrounds[2])
+    return Splat(Gaussians.from_parameters(union), background, first.antialiased, first.scene_to_source)
