@@ -228,7 +228,7 @@ def test_prior_sees_photos_as_large_as_the_time_allows(
         assert set(np.unique(estimate.confidence)) == {np.float32(0), np.float32(0.7)}
 
 
-@pytest.mark.parametrize(("left", "factor"), [(-5, 1), (50, 1), (124, 1), (125, 2), (174, 2), (175, 4), (1e9, 4)])
+@pytest.mark.parametrize(("left", "factor"), [(-5, 1), (50, 1), (129, 1), (130, 2), (189, 2), (190, 4), (1e9, 4)])
 def test_gaussians_that_the_time_allows(left: float, factor: int) -> None:
     assert more_gaussians(left, needed=100) == factor
 
