@@ -141,7 +141,7 @@ class SplatModule(LightningModule):
         """Make the first Gaussians.
 
         Raises:
-            InputError: where the initialiser finds none, or no depth though a loss uses it.
+            InputError: where the initialiser finds none, or does not give the depth or the rays that the fit asks for.
         """
         start = self.initialiser(views, self.seed)
         if len(start.gaussians) == 0:
@@ -172,7 +172,11 @@ class SplatModule(LightningModule):
                 f"{using} holds renders against a prior's depth, but {type(self.initialiser).__name__} has none. Take "
                 "the loss out of model.losses, or choose recon3d.initialise.DenseInitialiser"
             )
-        return [PriorDepth(torch.from_numpy(e.depth), torch.from_numpy(e.confidence)) for e in start.estimates]
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.array(values, np.float32))
+
+        return [PriorDepth(tensor(one.depth), tensor(one.confidence)) for one in start.estimates]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One Adam per parameter (Lightning's hook)."""
@@ -303,9 +307,12 @@ class SplatModule(LightningModule):
         """Add what the parameters alone do not tell (Lightning's hook); InputError for what must not be kept."""
         self.require_finite()
         prior = [{"depth": one.depth, "confidence": one.confidence} for one in self.prior]
-        state = dict(self.densification_state)
-        fit = {"extent": self.extent, "densification": state, "prior": prior, "origins": self.origins}
-        checkpoint["fit"] = fit
+        checkpoint["fit"] = {
+            "extent": self.extent,
+            "densification": dict(self.densification_state),
+            "prior": prior,
+            "origins": self.origins,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the stored number of Gaussians and the strategy's state (Lightning's hook)."""
