@@ -12,7 +12,7 @@ from recon3d.priors.stereo.level import Neighbours, pack
 from recon3d.views import TrainingViews
 
 MARGIN = 1  # pixels by which silhouettes are widened: poses err, and a pixel is a sample
-STEPS = 512  # of inverse depth over a view's range, by which the hull is looked for along a ray
+STEPS = 256  # of inverse depth over a view's range, by which the hull is looked for along a ray
 
 
 @dataclass(frozen=True)
