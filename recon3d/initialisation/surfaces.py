@@ -9,10 +9,12 @@ import numpy as np
 
 from recon3d.priors.agreement import project_known
 from recon3d.priors.filling import fill_smoothly
+from recon3d.priors.speckles import without_speckles
 from recon3d.priors.types import DepthEstimate
 from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
+LARGE = 0.0006  # of the photo's pixels, from which on a patch of depth fills the holes around it
 LEAST_ALPHA = 0.02
 SAME_COLOUR = 0.02  # largest difference of a channel between a pixel and the known background
 
@@ -30,6 +32,9 @@ class Surface:
 def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) -> list[Surface]:
     """Fill each view's holes with what other views know to be there, then smoothly, within the visual hull if any.
 
+    Holes are filled from large patches of depth alone, where there are any: a chance match is a small mistake where it
+    is, but would fill all the emptiness around it.
+
     Raises:
         ValueError: where no view has any depth.
     """
@@ -40,17 +45,21 @@ def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) 
         raise ValueError("no view has any depth")
     hull = VisualHull.of(views)
     limits = 1 / (1.2 * float(everything.max())), 1 / (0.8 * float(everything.min()))
+    large = [without_speckles(depth.astype(np.float32), max(round(LARGE * depth.size), 1)) for depth in depths]
+    if not any((depth > 0).any() for depth in large):
+        large = depths
     surfaces = []
     for i, depth in enumerate(depths):
-        depth_or_theirs = np.where(depth > 0, depth, project_known(views.cameras, depths, i))
-        sure = depth_or_theirs > 0
+        sure_depth = np.where(large[i] > 0, large[i], project_known(views.cameras, large, i))
+        sure = sure_depth > 0
         if sure.any():
-            inverse = fill_smoothly(1 / np.where(sure, depth_or_theirs, 1), sure)
+            inverse = fill_smoothly(1 / np.where(sure, sure_depth, 1), sure)
         else:
             inverse = np.full(depth.shape, 1 / np.median(everything))
         if hull is not None:
             allowed = hull.nearest(i, inverse, limits)
             inverse = np.where((depth > 0) | (allowed == 0), inverse, allowed)
+        inverse = np.where(depth > 0, 1 / np.where(depth > 0, depth, 1), inverse)
         surfaces.append(Surface(inverse, depth > 0, counts[i]))
     return surfaces
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from datasets.errors import InputError
@@ -12,6 +11,7 @@ from recon3d.priors.epipolar_flow import EpipolarFlow
 from recon3d.priors.evidence import AGREES, Evidence, gather, least_error, probability, share_around
 from recon3d.priors.landmarks import Landmarks
 from recon3d.priors.multi_view_stereo import MultiViewStereo
+from recon3d.priors.plane_sweep import luminance
 from recon3d.priors.speckles import without_speckles
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel
 from recon3d.priors.types import DepthEstimate, DepthPrior
@@ -69,11 +69,8 @@ class Fusion(DepthPrior):
 
     def fuse(self, views: TrainingViews, candidates: Sequence[Sequence[DepthEstimate]]) -> list[DepthEstimate]:
         """Blend ``candidates``, for each prior an estimate per view."""
-        luminance = [
-            cv2.cvtColor(np.nan_to_num(np.clip(view.image, 0, 1)).astype(np.float32), cv2.COLOR_RGB2GRAY)
-            for view in views.views
-        ]
-        level = Level.of(views.cameras, luminance, [view.mask for view in views.views], 1.0)
+        greys = [luminance(view.image) for view in views.views]
+        level = Level.of(views.cameras, greys, [view.mask for view in views.views], 1.0)
         targets = choose_targets(views.cameras, _ranges(views, candidates), TARGETS)
         near = [Neighbours.of(views.cameras, i, targets[i]) for i in range(len(views))]
         depths = _possible(views, level, candidates)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 
@@ -14,19 +13,15 @@ from datasets.programs.devices import Device, torch_device
 from recon3d.priors import torch_stereo, view_selection
 from recon3d.priors.agreement import round_trip_error
 from recon3d.priors.evidence import gather
-from recon3d.priors.landmarks import Landmarks, find_landmarks
+from recon3d.priors.plane_sweep import FEWEST_DEPTHS, first_depth, luminance, ranges_of
 from recon3d.priors.planes import find_planes
 from recon3d.priors.speckles import without_speckles
-from recon3d.priors.stereo.aggregation import aggregate, best_planes
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel, pack, plane_coefficients
 from recon3d.priors.stereo.patch_match import Planes, Weights, improve, patch_pattern
-from recon3d.priors.stereo.sweep import sweep
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
-CANDIDATES = 6  # other views that each photo is sparsely matched with, where the source states no depth range
-FEWEST_DEPTHS = 48
 LARGEST_ZOOM = 3.0  # between two scales at which planes are improved
 # Rounds of propagation by the photos alone, then also by the other views' depth. More of them change next to nothing.
 ROUNDS = (1, 1)  # at the first scale
@@ -102,9 +97,9 @@ class MultiViewStereo(DepthPrior):
         if len(views) < 2:
             raise InputError(f"stereo needs at least two train views, got {len(views)}: choose more views")
         device = torch_device(self.device)
-        greys = [_grey(view.image) for view in views.views]
+        greys = [luminance(view.image) for view in views.views]
         masks = [view.mask for view in views.views]
-        ranges = _depth_ranges(views, greys)
+        ranges = ranges_of(views, greys)
         targets = view_selection.choose_targets(views.cameras, ranges, self.targets)
         limits = [(1 / far, 1 / near) for near, far in ranges.tolist()]
         planes: list[Planes] = []
@@ -112,7 +107,7 @@ class MultiViewStereo(DepthPrior):
             level = Level.of(views.cameras, greys, masks, scale)
             near = [Neighbours.of(level.cameras, i, targets[i]) for i in range(len(views))]
             if number == 0:
-                planes = [self._sweep(level, near[i], limits[i], device) for i in range(len(views))]
+                planes = [Planes.through(first_depth(level, n, limits[n.view], self.depths, device)) for n in near]
                 self._improve(level, near, planes, limits, _scene_planes(level, near, planes), ROUNDS, device)
             else:
                 planes = [p.enlarged(*size) for p, size in zip(planes, level.sizes.tolist(), strict=True)]
@@ -122,20 +117,6 @@ class MultiViewStereo(DepthPrior):
         if hull is not None:
             depths = [np.where(hull.contains(i, p.inverse_depth), depths[i], 0) for i, p in enumerate(planes)]
         return [self._estimate(level, near[i], depths) for i in range(len(views))]
-
-    def _sweep(self, level: Level, near: Neighbours, limits: tuple[float, float], device: torch.device) -> Planes:
-        """A view's first depth; that of the middle of its range where there is no other view."""
-        middle = np.full(level.sizes[near.view][::-1], 0.7 * limits[0] + 0.3 * limits[1], np.float32)
-        if not len(near.targets):
-            return Planes.through(middle)
-        step = np.median(inverse_depth_per_pixel(level.cameras, near.view, near.targets.tolist(), middle))
-        count = int(np.clip((limits[1] - limits[0]) / step, FEWEST_DEPTHS, self.depths))
-        inverse_depths = np.linspace(*limits, count, dtype=np.float32)
-        if device.type == "cpu":
-            position = best_planes(aggregate(sweep(level, near, inverse_depths), level.grey(near.view)))
-        else:
-            position = torch_stereo.first_depth(level, near, inverse_depths, device)
-        return Planes.through(np.interp(position, np.arange(count), inverse_depths))
 
     def _improve(
         self,
@@ -178,21 +159,6 @@ def scales(pixels: int, sweep_pixels: int) -> list[float]:
     first = min(1.0, math.sqrt(sweep_pixels / pixels))
     steps = math.ceil(math.log(1 / first) / math.log(LARGEST_ZOOM) - 1e-9)
     return [first ** (1 - k / steps) for k in range(steps + 1)] if steps else [1.0]
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    """Luminance of an image [H, W, 3] in 0..1."""
-    return cv2.cvtColor(np.nan_to_num(np.clip(image, 0, 1)).astype(np.float32), cv2.COLOR_RGB2GRAY)
-
-
-def _depth_ranges(views: TrainingViews, greys: Sequence[np.ndarray]) -> np.ndarray:
-    """[V, 2] nearest and farthest depth; landmarks are looked for only where the source does not state the range."""
-    landmarks = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
-    if views.bounds is None:
-        pairs = view_selection.candidate_pairs(views.cameras, CANDIDATES)
-        bytes_ = [np.rint(grey * 255).astype(np.uint8) for grey in greys]
-        landmarks = find_landmarks(bytes_, views.cameras, pairs).supported(views.cameras)
-    return view_selection.depth_ranges(views.cameras, views.bounds, landmarks)
 
 
 def _agreeing(level: Level, near: Sequence[Neighbours], planes: Sequence[Planes]) -> list[np.ndarray]:

@@ -103,6 +103,25 @@ def test_holes_are_filled_with_fainter_gaussians(still_life: TrainingViews) -> N
         assert np.median(error[~known]) < 0.1
 
 
+def test_a_chance_match_does_not_fill_the_hole_around_it(still_life: TrainingViews) -> None:
+    known = np.ones(SIZE[::-1], bool)
+    known[30:60, 40:80] = False
+    estimates = []
+    for estimate in Truth(known)(still_life):
+        depth = estimate.depth.copy()
+        depth[44:46, 58:60] = 0.2 * depth[known].min()
+        estimates.append(DepthEstimate(depth, (depth > 0).astype(np.float32)))
+    for surface, view in zip(complete_surfaces(still_life, estimates), still_life.views, strict=True):
+        assert view.depth is not None
+        patch = np.zeros_like(known)
+        patch[44:46, 58:60] = True
+        error = np.abs(surface.inverse_depth * view.depth - 1)
+        assert surface.known[patch].all()
+        assert error[patch].min() > 1
+        assert np.median(error[~known & ~patch]) < 0.1
+        assert error[~known & ~patch].max() < 1
+
+
 def test_a_view_without_depth_takes_over_what_others_know(still_life: TrainingViews) -> None:
     estimates = Truth()(still_life)
     nothing = np.zeros(SIZE[::-1], np.float32)
