@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch.nn.functional import logsigmoid
 
-from recon3d.fitting.densification.mcmc import relocated
 from recon3d.gaussians import Gaussians
 from recon3d.splats.splat import Splat
 
@@ -16,8 +16,8 @@ def merged(splats: Sequence[Splat]) -> Splat:
     """About the mean of several splats of one scene: their union, each part more transparent.
 
     Fits from other seeds agree on what the photos tell and guess the rest differently, so that their mean is nearer to
-    the truth than each. Opacities and scales fall so that K equal Gaussians in one place look like one (Kheradmand et
-    al., 3DGS as MCMC, 2024, eq. 9). The background is the mean.
+    the truth than each. Light that crosses a surface of all K is to be dimmed as by one: an opacity o becomes
+    ``1 - (1 - o)^(1 / K)``. The background is the mean.
 
     Raises:
         ValueError: for no splats, or where they differ in harmonics, in anti-aliasing or in their world.
@@ -34,10 +34,9 @@ def merged(splats: Sequence[Splat]) -> Splat:
             raise ValueError("they lie in different worlds (scene_to_source differs)")
     parameters = [splat.gaussians.parameters() for splat in splats]
     union = {name: torch.cat([one[name] for one in parameters]) for name in parameters[0]}
-    copies = torch.full((len(union["means"]),), len(splats), device=union["means"].device)
-    opacities = torch.sigmoid(union["opacities"].double()).clamp(1e-9, 1 - 1e-7)
-    opacities, scales = relocated(opacities, union["scales"].exp(), copies)
-    union |= {"opacities": torch.logit(opacities).to(union["opacities"]), "scales": scales.log()}
+    # log(1 - sigmoid(x)) is logsigmoid(-x); a K-th of it, and back to a logit, also where opacities are 0 or 1.
+    transmittance = logsigmoid(-union["opacities"].double()) / len(splats)
+    union["opacities"] = (torch.log(-torch.expm1(transmittance)) - transmittance).to(union["opacities"])
     backgrounds = np.mean([splat.background for splat in splats], axis=0).tolist()
     background = (backgrounds[0], backgrounds[1], backgrounds[2])
     return Splat(Gaussians.from_parameters(union), background, first.antialiased, first.scene_to_source)

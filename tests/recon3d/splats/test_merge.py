@@ -32,13 +32,15 @@ def test_extreme_opacities_stay_finite() -> None:
     gaussians = replace(coloured_blobs(4), opacities=torch.tensor([-80.0, -20.0, 20.0, 80.0]))
     opacities = merged([Splat(gaussians)] * 3).gaussians.opacities
     assert bool(torch.isfinite(opacities).all())
+    assert opacities[0] < -60
+    assert opacities[3] > 20
     assert opacities.dtype == torch.float32
 
 
 def test_a_splat_merged_with_itself_looks_like_itself() -> None:
-    splat = Splat(coloured_blobs(), (0.2, 0.3, 0.4))
+    splat = Splat(replace(coloured_blobs(), opacities=torch.zeros(150)), (0.2, 0.3, 0.4))
     once, thrice = (picture(one) for one in (splat, merged([splat] * 3)))
-    assert float((once - thrice).abs().mean()) < 0.02
+    assert float((once - thrice).abs().mean()) < 0.01
 
 
 @torch.no_grad()
@@ -47,7 +49,7 @@ def picture(splat: Splat) -> torch.Tensor:
 
 
 def test_errors_that_differ_average_out() -> None:
-    truth = Splat(replace(coloured_blobs(), opacities=torch.zeros(150)))
+    truth = Splat(replace(coloured_blobs(), opacities=torch.full((150,), -1.0)))
     noisy = []
     for seed in range(4):
         off = torch.randn(truth.gaussians.sh0.shape, generator=torch.Generator().manual_seed(seed))
