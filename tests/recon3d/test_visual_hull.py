@@ -47,9 +47,9 @@ def ball(angles: tuple[float, ...] = (-30, -8, 14, 60)) -> TrainingViews:
         depth = np.where(root > 0, (-half - np.sqrt(np.maximum(root, 0))) / square, 0)
         points = eye + rays * depth[..., None]
         u, v = np.arctan2(points[..., 0], -points[..., 2]), np.arcsin(np.clip(points[..., 1], -1, 1))
-        where = [((u / np.pi + 1) * 256).astype(np.float32), ((v / np.pi + 0.5) * 256).astype(np.float32)]
+        column, row = ((u / np.pi + 1) * 256).astype(np.float32), ((v / np.pi + 0.5) * 256).astype(np.float32)
         alpha = (root > 0).astype(np.float32)
-        grey = np.where(alpha > 0, 0.9 * cv2.remap(texture, *where, cv2.INTER_LINEAR), 1)
+        grey = np.where(alpha > 0, 0.9 * cv2.remap(texture, column, row, cv2.INTER_LINEAR), 1)
         views.append(View(np.repeat(grey[..., None], 3, 2).astype(np.float32), None, depth.astype(np.float32), alpha))
     return TrainingViews(cameras, tuple(views), background=(1.0, 1.0, 1.0))
 
