@@ -13,6 +13,7 @@ from datasets.programs.devices import Device, torch_device
 from recon3d.priors import torch_stereo, view_selection
 from recon3d.priors.agreement import round_trip_error
 from recon3d.priors.landmarks import Landmarks, find_landmarks
+from recon3d.priors.speckles import without_chance
 from recon3d.priors.stereo.aggregation import aggregate, best_planes
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel
 from recon3d.priors.stereo.sweep import sweep
@@ -22,15 +23,18 @@ from recon3d.views import TrainingViews
 
 CANDIDATES = 6  # other views that each photo is sparsely matched with, where the source states no depth range
 FEWEST_DEPTHS = 48
+# Of what is found between views that share nothing, up to a tenth lies in patches of so many pixels; where views share
+# anything, from a fifth to nearly all.
+PATCH, CHANCE = 60, 0.15
 
 
 class PlaneSweep(DepthPrior):
     """Plane sweep and semi-global aggregation (Hirschmüller, 2008): what a pixel of every photo matches best.
 
-    Whatever finds its way to another view and back is kept, chance matches among it: meant for
-    :class:`recon3d.priors.fusion.Fusion`, which tells them apart. On thin structures it knows more than flow and than
-    patches of planes, in less time. Where alpha channels tell the background, only depth in the visual hull is kept.
-    Deterministic.
+    Whatever finds its way to another view and back is kept, chance matches among it, unless next to nothing else is
+    found: meant for :class:`recon3d.priors.fusion.Fusion`, which tells them apart. On thin structures it knows more
+    than flow and than patches of planes, in less time. Where alpha channels tell the background, only depth in the
+    visual hull is kept. Deterministic.
 
     Args:
         targets: most other views that a view is compared with.
@@ -82,7 +86,8 @@ class PlaneSweep(DepthPrior):
             error = np.full(depths[i].shape, np.inf)
             for target in n.targets.tolist():
                 error = np.minimum(error, round_trip_error(level.cameras, depths, i, target))
-            estimates.append(self._estimate(views, i, np.where(error < self.tolerance, depths[i], 0), error))
+            found = without_chance(np.where(error < self.tolerance, depths[i], 0).astype(np.float32), PATCH, CHANCE)
+            estimates.append(self._estimate(views, i, found, error))
         return estimates
 
     def _estimate(self, views: TrainingViews, view: int, depth: np.ndarray, error: np.ndarray) -> DepthEstimate:

@@ -10,13 +10,18 @@ MISSING = -32000
 MOSTLY = 0.5  # share of the known pixels
 
 
-def without_chance(depth: np.ndarray, smallest: int) -> np.ndarray:
-    """``depth`` [H, W], without its small patches where they are most of it: then the views share next to nothing.
+def without_chance(depth: np.ndarray, smallest: int, share: float = MOSTLY) -> np.ndarray:
+    """``depth`` [H, W], without its small patches where too few others are left: then the views share next to nothing.
 
     Between views that do share something small patches are mostly right, and holes worse than they are.
+
+    Args:
+        depth: 0 where unknown.
+        smallest: pixels of the smallest patch that is not a small one.
+        share: of the known pixels, in such patches, from which on the views share something.
     """
     patches = without_speckles(depth, smallest)
-    return depth if (patches > 0).sum() >= MOSTLY * (depth > 0).sum() else patches
+    return depth if (patches > 0).sum() >= share * (depth > 0).sum() else patches
 
 
 def without_speckles(depth: np.ndarray, smallest: int, step: float = 0.02) -> np.ndarray:

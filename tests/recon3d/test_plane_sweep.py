@@ -64,6 +64,15 @@ def test_photos_without_texture_do_no_harm(still_life: TrainingViews) -> None:
         assert np.isfinite(estimate.depth).all()
 
 
+def test_photos_of_different_things_give_next_to_nothing(still_life: TrainingViews) -> None:
+    random = np.random.default_rng(0)
+    other = tuple(
+        replace(view, image=random.random(view.image.shape, np.float32), mask=None) for view in still_life.views
+    )
+    found = [estimate.known.mean() for estimate in PlaneSweep()(replace(still_life, views=other))]
+    assert max(found) < 0.05
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_finds_what_the_processor_finds(still_life: TrainingViews) -> None:
     for a, b in zip(PlaneSweep(device="cpu")(still_life), PlaneSweep(device="cuda")(still_life), strict=True):
