@@ -17,11 +17,9 @@ from datasets.geometry import project
 from recon3d.pictures import to_bytes
 from recon3d.priors.agreement import round_trip_error
 from recon3d.priors.epipolar import Pair, pixel_centres
-from recon3d.priors.landmarks import find_landmarks
-from recon3d.priors.view_selection import candidate_pairs
+from recon3d.priors.view_selection import candidate_pairs, shared_landmarks
 from recon3d.views import TrainingViews
 
-NEAREST = 6  # other views that each photo is matched with
 FEATURES = 2000  # at most, per photo
 AROUND = 2.0  # pixels, standard deviation of the window around a point in which colours are compared
 GRID = 8  # pixels between those that measured depth relates
@@ -73,12 +71,11 @@ def exposure_gains(views: TrainingViews) -> np.ndarray:
 
 def _shared(views: TrainingViews) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
     """Pixels [P, 2] in the first and [P, 2] in the second view of each pair that show the same points."""
-    pairs = candidate_pairs(views.cameras, NEAREST)
     greys = [cv2.cvtColor(to_bytes(view.image), cv2.COLOR_RGB2GRAY) for view in views.views]
-    landmarks = find_landmarks(greys, views.cameras, pairs, FEATURES).supported(views.cameras)
+    landmarks = shared_landmarks(views.cameras, greys, FEATURES)
     pixels = project(torch.from_numpy(landmarks.xyz), views.cameras.to(dtype=torch.float64))[0].numpy()
     shared = {}
-    for first, second in pairs:
+    for first, second in candidate_pairs(views.cameras):
         of_pair = np.flatnonzero((landmarks.views == (first, second)).all(axis=1))
         here, there = _by_depth(views, first, second)
         here, there = np.concatenate([pixels[first, of_pair], here]), np.concatenate([pixels[second, of_pair], there])

@@ -20,14 +20,12 @@ from recon3d.initialisation.far_layer import far_layer
 from recon3d.initialisation.surfaces import Surface, complete_surfaces
 from recon3d.pictures import to_bytes
 from recon3d.priors.epipolar import pixel_centres
-from recon3d.priors.landmarks import Landmarks, find_landmarks
+from recon3d.priors.landmarks import Landmarks
 from recon3d.priors.types import DepthEstimate, DepthPrior
-from recon3d.priors.view_selection import candidate_pairs, depth_ranges
+from recon3d.priors.view_selection import depth_ranges, shared_landmarks
 from recon3d.views import TrainingViews
 
 logger = logging.getLogger(__name__)
-
-NEAREST = 6  # other views that each photo is sparsely matched with
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,7 @@ class TriangulatedInitialiser(Initialiser):
 
     def __call__(self, views: TrainingViews, seed: int) -> Start:
         greys = [cv2.cvtColor(to_bytes(view.image), cv2.COLOR_RGB2GRAY) for view in views.views]
-        landmarks = find_landmarks(greys, views.cameras, candidate_pairs(views.cameras, NEAREST), self.features)
-        landmarks = landmarks.supported(views.cameras)
+        landmarks = shared_landmarks(views.cameras, greys, self.features)
         colours = np.zeros((len(landmarks), 3), np.float32)
         pixels, _ = project(torch.from_numpy(landmarks.xyz), views.cameras.to(dtype=torch.float64))
         for i, view in enumerate(views.views):

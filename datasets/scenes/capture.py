@@ -169,7 +169,7 @@ def scene_from(
         ),
         points=points,
         bounds=bounds,
-        background=background if train and images.read_alpha(frames[train[0]].path) is not None else None,
+        background=background if train and images.has_alpha(frames[train[0]].path) else None,
         scene_to_source=scene_to_source,
     )
     return scene.with_split(train, test)
@@ -181,9 +181,8 @@ def load_view(frame: Frame, size: tuple[int, int], background: tuple[float, floa
     Raises:
         SceneError: naming the file that cannot be used.
     """
-    image = images.read_image(frame.path, background)
+    image, alpha = images.read_photo(frame.path, background)
     images.expect_size(frame.path, image, frame.size)
-    alpha = images.read_alpha(frame.path)
     mask = depth = None
     full_size = frame.full_size or frame.size
     if frame.mask is not None:

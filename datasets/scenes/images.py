@@ -37,22 +37,24 @@ def read_pixels(path: Path) -> np.ndarray:
     return pixels
 
 
-def read_alpha(path: Path) -> np.ndarray | None:
-    """The alpha channel of an image file as [H, W] float32 in 0..1, or None. JPEG has none, and is not opened.
-
-    Raises:
-        SceneError: where the file cannot be used.
-    """
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        return None
-    pixels = read_pixels(path)
-    if pixels.shape[2:] != (4,) or pixels.dtype not in (np.uint8, np.uint16):
-        return None
-    return pixels[:, :, 3].astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+def has_alpha(path: Path) -> bool:
+    """Whether an image file holds an alpha channel. JPEG cannot, and is not opened."""
+    return path.suffix.lower() not in (".jpg", ".jpeg") and read_pixels(path).shape[2:] == (4,)
 
 
 def read_image(path: Path, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:
-    """A photo as [H, W, 3] float32 sRGB in 0..1; alpha is composited on ``background``, grey becomes three channels.
+    """The image that :func:`read_photo` gives.
+
+    Raises:
+        SceneError: where it cannot be used.
+    """
+    return read_photo(path, background)[0]
+
+
+def read_photo(path: Path, background: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray | None]:
+    """A photo as [H, W, 3] float32 sRGB in 0..1, and its alpha channel [H, W] float32 in 0..1 or None.
+
+    Alpha is composited on ``background``, grey becomes three channels.
 
     Raises:
         SceneError: where it cannot be used.
@@ -65,10 +67,11 @@ def read_image(path: Path, background: tuple[float, float, float] = (1.0, 1.0, 1
         image = np.repeat(image[:, :, None], 3, axis=2)
     if image.shape[2] not in (3, 4):
         raise SceneError(path, f"has {image.shape[2]} channels", "Save the photo as RGB or RGBA")
-    if image.shape[2] == 4:
-        alpha = image[:, :, 3:]
-        image = image[:, :, :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
-    return np.ascontiguousarray(image)
+    if image.shape[2] == 3:
+        return np.ascontiguousarray(image), None
+    alpha = image[:, :, 3:]
+    image = image[:, :, :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
+    return np.ascontiguousarray(image), np.ascontiguousarray(alpha[:, :, 0])
 
 
 def read_mask(path: Path) -> np.ndarray:

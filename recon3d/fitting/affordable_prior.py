@@ -12,7 +12,7 @@ from datasets.errors import InputError
 from datasets.scenes.images import shrink_depth, shrink_image, shrink_mask
 from datasets.types import View
 from recon3d.fitting.budget import Clock
-from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.priors.types import DepthEstimate, DepthPrior, inverse_of
 from recon3d.views import TrainingViews
 
 # Sizes of photos that come into question, the next with about half the pixels: a few, far apart, so that the same time
@@ -108,7 +108,7 @@ def enlarged(estimate: DepthEstimate, width: int, height: int) -> DepthEstimate:
         cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         for values in (estimate.depth, estimate.confidence)
     )
-    inverse = np.divide(1, estimate.depth, out=np.zeros_like(estimate.depth), where=estimate.known)
+    inverse = inverse_of(estimate.depth)
     weight, mean = (
         cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
         for values in (estimate.known, inverse)

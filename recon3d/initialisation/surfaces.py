@@ -10,7 +10,7 @@ import numpy as np
 from recon3d.priors.agreement import project_known
 from recon3d.priors.filling import fill_smoothly
 from recon3d.priors.speckles import without_speckles
-from recon3d.priors.types import DepthEstimate
+from recon3d.priors.types import DepthEstimate, inverse_of
 from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
@@ -58,8 +58,8 @@ def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) 
             inverse = np.full(depth.shape, 1 / np.median(everything))
         if hull is not None:
             allowed = hull.nearest(i, inverse, limits)
-            inverse = np.where((depth > 0) | (allowed == 0), inverse, allowed)
-        inverse = np.where(depth > 0, 1 / np.where(depth > 0, depth, 1), inverse)
+            inverse = np.where(allowed == 0, inverse, allowed)
+        inverse = np.where(depth > 0, inverse_of(depth), inverse)
         surfaces.append(Surface(inverse, depth > 0, counts[i]))
     return surfaces
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import cv2
 import numpy as np
 
-from recon3d.priors.landmarks import Landmarks, find_landmarks
-from recon3d.priors.view_selection import candidate_pairs
+from recon3d.priors.landmarks import Landmarks
+from recon3d.priors.luminance import luminance_bytes
+from recon3d.priors.view_selection import shared_landmarks
 from recon3d.views import TrainingViews
 
 Quantity = Literal["depth", "inverse_depth"]
 
-CANDIDATES = 6  # other views that each photo is matched with
 FEWEST = 12  # points that a line is fitted to
 TRIES = 500
 INLIER = 0.05  # of the depth (or inverse depth)
@@ -38,14 +37,10 @@ class Anchors(NamedTuple):
 
 def find_anchors(views: TrainingViews) -> list[Anchors]:
     """Points of each view that sparse matching with other views gives, without those that stand alone."""
-    greys = []
-    for view in views.views:
-        clean = np.nan_to_num(np.clip(view.image, 0, 1)).astype(np.float32)
-        greys.append(np.rint(255 * cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY)).astype(np.uint8))
+    greys = [luminance_bytes(view.image) for view in views.views]
     landmarks = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
     if len(views) > 1:
-        pairs = candidate_pairs(views.cameras, CANDIDATES)
-        landmarks = find_landmarks(greys, views.cameras, pairs).supported(views.cameras)
+        landmarks = shared_landmarks(views.cameras, greys)
     anchors = []
     for i, grey in enumerate(greys):
         pose = views.cameras.world_to_camera[i].double().numpy()

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from datasets.errors import InputError
@@ -17,13 +16,13 @@ from recon3d.priors.epipolar import Pair, pixel_centres
 from recon3d.priors.filling import fill_smoothly
 from recon3d.priors.guided_flow import Matches
 from recon3d.priors.landmarks import Landmarks, find_landmarks
+from recon3d.priors.luminance import luminance_bytes
 from recon3d.priors.planes import find_planes, plane_inverse_depth
 from recon3d.priors.speckles import without_chance
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
-CANDIDATES = 6  # other views that each photo is sparsely matched with
 SMALLEST_PATCH = 2e-4  # of a photo's pixels; smaller patches of depth may be chance matches
 FRONTAL_GUESSES = (10, 50, 90)  # percentiles of the landmarks' inverse depth
 
@@ -89,8 +88,8 @@ class _Search:
 
     def __init__(self, prior: EpipolarFlow, views: TrainingViews) -> None:
         self.prior, self.views, self.cameras = prior, views, views.cameras
-        self.greys = [_grey(view.image) for view in views.views]
-        pairs = view_selection.candidate_pairs(self.cameras, CANDIDATES)
+        self.greys = [luminance_bytes(view.image) for view in views.views]
+        pairs = view_selection.candidate_pairs(self.cameras)
         self.landmarks: Landmarks = find_landmarks(self.greys, self.cameras, pairs, prior.features)
         self.ranges = view_selection.depth_ranges(self.cameras, views.bounds, self.landmarks)
         targets = view_selection.choose_targets(self.cameras, self.ranges, prior.targets)
@@ -257,9 +256,3 @@ def least_sensitive(depths: Sequence[np.ndarray], sensitivities: Sequence[np.nda
     best = stack.argmin(axis=0)[None]
     chosen = np.take_along_axis(np.stack(depths), best, axis=0)[0]
     return np.where(np.isfinite(np.take_along_axis(stack, best, axis=0)[0]), chosen, 0)
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    """8-bit luminance of an image [H, W, 3] in 0..1."""
-    clean = np.nan_to_num(np.clip(image, 0, 1)).astype(np.float32)
-    return np.round(cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY) * 255).astype(np.uint8)

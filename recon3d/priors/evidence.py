@@ -12,6 +12,7 @@ from datasets.types import Cameras
 from recon3d.priors.agreement import round_trip_error
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel
 from recon3d.priors.stereo.patch_match import Planes, patch_pattern, similarity
+from recon3d.priors.types import inverse_of
 
 REACH = 4  # half side of the compared patches, pixels
 AGREES = 1.0  # pixels of round trip
@@ -73,7 +74,7 @@ def gather(level: Level, near: Neighbours, depths: Sequence[np.ndarray]) -> Evid
     if not known.any() or not len(near.targets):
         nothing = np.zeros(depth.shape, np.float32)
         return Evidence(nothing, np.full_like(nothing, np.inf), nothing, nothing)
-    inverse = np.where(known, 1 / np.where(known, depth, 1), 0).astype(np.float32)
+    inverse = inverse_of(depth).astype(np.float32)
     planes = Planes.through(inverse)
     aside = ASIDE * inverse_depth_per_pixel(level.cameras, view, near.targets.tolist(), inverse)
     alike, *others = (

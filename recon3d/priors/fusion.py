@@ -10,11 +10,11 @@ from datasets.errors import InputError
 from recon3d.priors.epipolar_flow import EpipolarFlow
 from recon3d.priors.evidence import AGREES, Evidence, gather, least_error, probability, share_around
 from recon3d.priors.landmarks import Landmarks
+from recon3d.priors.luminance import luminance
 from recon3d.priors.multi_view_stereo import MultiViewStereo
-from recon3d.priors.plane_sweep import luminance
 from recon3d.priors.speckles import without_speckles
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel
-from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.priors.types import DepthEstimate, DepthPrior, inverse_of
 from recon3d.priors.view_selection import choose_targets, depth_ranges
 from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
@@ -93,7 +93,7 @@ class Fusion(DepthPrior):
         self, level: Level, near: Neighbours, depths: Sequence[np.ndarray], confidences: Sequence[np.ndarray]
     ) -> DepthEstimate:
         confidence = np.stack(confidences)
-        inverse = np.stack([_inverse(depth) for depth in depths])
+        inverse = np.stack([inverse_of(depth) for depth in depths])
         most = confidence.max(axis=0)
         best = np.take_along_axis(inverse, confidence.argmax(axis=0)[None], axis=0)[0]
         known = most >= self.least
@@ -117,7 +117,7 @@ def _possible(
         for i, estimate in enumerate(estimates):
             possible = level.map_of(level.counts, i) > 0
             if hull is not None:
-                possible = possible & hull.contains(i, _inverse(estimate.depth))
+                possible = possible & hull.contains(i, inverse_of(estimate.depth))
             kept.append(np.where(possible, estimate.depth, np.float32(0)))
         depths.append(kept)
     return depths
@@ -156,18 +156,13 @@ def _held_against(
         agrees = least_error(level.cameras, near, mixed) < AGREES
         both = (depth > 0) & (theirs[near.view] > 0)
         if both.any() and len(near.targets):
-            inverse = _inverse(depth)
+            inverse = inverse_of(depth)
             pixel = inverse_depth_per_pixel(level.cameras, near.view, near.targets.tolist(), inverse)
-            agrees |= both & (np.abs(inverse - _inverse(theirs[near.view])) < pixel)
+            agrees |= both & (np.abs(inverse - inverse_of(theirs[near.view])) < pixel)
         trust = max(trust, trusted)
         here = np.maximum(here, trusted * agrees)
         around = np.maximum(around, trusted * share_around(agrees, depth > 0))
     return score * (1 - OWN * trust) + ANYWAY * trust + HERE * here + AROUND * around, here > 0
-
-
-def _inverse(depth: np.ndarray) -> np.ndarray:
-    """[H, W] inverse depth, 0 where unknown."""
-    return np.where(depth > 0, 1 / np.where(depth > 0, depth, 1), 0)
 
 
 def _ranges(views: TrainingViews, candidates: Sequence[Sequence[DepthEstimate]]) -> np.ndarray:

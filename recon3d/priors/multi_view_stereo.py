@@ -11,9 +11,9 @@ import torch
 from datasets.errors import InputError
 from datasets.programs.devices import Device, torch_device
 from recon3d.priors import torch_stereo, view_selection
-from recon3d.priors.agreement import round_trip_error
-from recon3d.priors.evidence import gather
-from recon3d.priors.plane_sweep import FEWEST_DEPTHS, first_depth, luminance, ranges_of
+from recon3d.priors.evidence import gather, least_error
+from recon3d.priors.luminance import luminance
+from recon3d.priors.plane_sweep import FEWEST_DEPTHS, check_arguments, first_depth, ranges_of
 from recon3d.priors.planes import find_planes
 from recon3d.priors.speckles import without_speckles
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel, pack, plane_coefficients
@@ -71,17 +71,14 @@ class MultiViewStereo(DepthPrior):
         smallest: int = 60,
         device: Device = "auto",
     ) -> None:
-        for name, value, least in (
+        bounds = (
             ("targets", targets, 1),
             ("sweep_pixels", sweep_pixels, 1),
             ("depths", depths, FEWEST_DEPTHS),
             ("reach", reach, 1),
             ("smallest", smallest, 1),
-        ):
-            if value < least:
-                raise ValueError(f"MultiViewStereo: {name} is {value}, expected at least {least}")
-        if not tolerance > 0:
-            raise ValueError(f"MultiViewStereo: tolerance is {tolerance}, expected a positive number of pixels")
+        )
+        check_arguments("MultiViewStereo", bounds, tolerance)
         if not 0 <= agreement < 1:
             raise ValueError(f"MultiViewStereo: agreement is {agreement}, expected a share from 0 to below 1")
         self.targets, self.sweep_pixels, self.depths, self.reach = targets, sweep_pixels, depths, reach
@@ -166,10 +163,8 @@ def _agreeing(level: Level, near: Sequence[Neighbours], planes: Sequence[Planes]
     depths = [1 / p.inverse_depth for p in planes]
     maps = []
     for i, p in enumerate(planes):
-        keep = np.zeros(p.cost.shape, bool)
-        for target in near[i].targets.tolist():
-            keep |= round_trip_error(level.cameras, depths, i, target) < ROUGHLY
-        maps.append(np.where(keep, p.inverse_depth, 0).astype(np.float32))
+        agrees = least_error(level.cameras, near[i], depths) < ROUGHLY
+        maps.append(np.where(agrees, p.inverse_depth, 0).astype(np.float32))
     return maps
 
 

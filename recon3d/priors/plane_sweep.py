@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -11,17 +11,17 @@ import torch
 from datasets.errors import InputError
 from datasets.programs.devices import Device, torch_device
 from recon3d.priors import torch_stereo, view_selection
-from recon3d.priors.agreement import round_trip_error
-from recon3d.priors.landmarks import Landmarks, find_landmarks
+from recon3d.priors.evidence import least_error
+from recon3d.priors.landmarks import Landmarks
+from recon3d.priors.luminance import luminance
 from recon3d.priors.speckles import without_chance
 from recon3d.priors.stereo.aggregation import aggregate, best_planes
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel
 from recon3d.priors.stereo.sweep import sweep
-from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.priors.types import DepthEstimate, DepthPrior, inverse_of
 from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
-CANDIDATES = 6  # other views that each photo is sparsely matched with, where the source states no depth range
 FEWEST_DEPTHS = 48
 # Of what is found between views that share nothing, up to a tenth lies in patches of so many pixels; where views share
 # anything, from a fifth to nearly all.
@@ -55,11 +55,8 @@ class PlaneSweep(DepthPrior):
         tolerance: float = 1.0,
         device: Device = "auto",
     ) -> None:
-        for name, value, least in (("targets", targets, 1), ("pixels", pixels, 1), ("depths", depths, FEWEST_DEPTHS)):
-            if value < least:
-                raise ValueError(f"PlaneSweep: {name} is {value}, expected at least {least}")
-        if not tolerance > 0:
-            raise ValueError(f"PlaneSweep: tolerance is {tolerance}, expected a positive number of pixels")
+        bounds = ("targets", targets, 1), ("pixels", pixels, 1), ("depths", depths, FEWEST_DEPTHS)
+        check_arguments("PlaneSweep", bounds, tolerance)
         self.targets, self.pixels, self.depths, self.tolerance = targets, pixels, depths, tolerance
         self.device: Device = device
 
@@ -81,16 +78,17 @@ class PlaneSweep(DepthPrior):
         near = [Neighbours.of(level.cameras, i, targets[i]) for i in range(len(views))]
         inverse = [first_depth(level, near[i], limits[i], self.depths, device) for i in range(len(views))]
         depths = [np.where(level.map_of(level.counts, i) > 0, 1 / inverse[i], 0) for i in range(len(views))]
+        hull = VisualHull.of(views)
         estimates = []
         for i, n in enumerate(near):
-            error = np.full(depths[i].shape, np.inf)
-            for target in n.targets.tolist():
-                error = np.minimum(error, round_trip_error(level.cameras, depths, i, target))
+            error = least_error(level.cameras, n, depths)
             found = without_chance(np.where(error < self.tolerance, depths[i], 0).astype(np.float32), PATCH, CHANCE)
-            estimates.append(self._estimate(views, i, found, error))
+            estimates.append(self._estimate(views, i, found, error, hull))
         return estimates
 
-    def _estimate(self, views: TrainingViews, view: int, depth: np.ndarray, error: np.ndarray) -> DepthEstimate:
+    def _estimate(
+        self, views: TrainingViews, view: int, depth: np.ndarray, error: np.ndarray, hull: VisualHull | None
+    ) -> DepthEstimate:
         """At the size of the photo, within the hull."""
         confidence = np.where(depth > 0, 1 - 0.5 * np.minimum(error / self.tolerance, 1), 0)
         size = tuple(views.cameras.sizes[view].tolist())
@@ -98,8 +96,8 @@ class PlaneSweep(DepthPrior):
             cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_NEAREST_EXACT)
             for values in (depth, confidence)
         )
-        if (hull := VisualHull.of(views)) is not None:
-            possible = hull.contains(view, np.where(depth > 0, 1 / np.where(depth > 0, depth, 1), 0))
+        if hull is not None:
+            possible = hull.contains(view, inverse_of(depth))
             depth, confidence = np.where(possible, depth, 0), np.where(possible, confidence, 0)
         return DepthEstimate(depth.astype(np.float32), confidence.astype(np.float32))
 
@@ -127,16 +125,19 @@ def first_depth(
     return np.interp(position, np.arange(count), inverse_depths).astype(np.float32)
 
 
-def luminance(image: np.ndarray) -> np.ndarray:
-    """[H, W] float32 luminance of an image [H, W, 3] in 0..1."""
-    return cv2.cvtColor(np.nan_to_num(np.clip(image, 0, 1)).astype(np.float32), cv2.COLOR_RGB2GRAY)
+def check_arguments(prior: str, bounds: Iterable[tuple[str, int, int]], tolerance: float) -> None:
+    """ValueError where a number of ``bounds`` (name, value, least) or the tolerance is out of range."""
+    for name, value, least in bounds:
+        if value < least:
+            raise ValueError(f"{prior}: {name} is {value}, expected at least {least}")
+    if not tolerance > 0:
+        raise ValueError(f"{prior}: tolerance is {tolerance}, expected a positive number of pixels")
 
 
 def ranges_of(views: TrainingViews, greys: Sequence[np.ndarray]) -> np.ndarray:
     """[V, 2] nearest and farthest depth; landmarks are looked for only where the source does not state the range."""
     landmarks = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
     if views.bounds is None:
-        pairs = view_selection.candidate_pairs(views.cameras, CANDIDATES)
         bytes_ = [np.rint(grey * 255).astype(np.uint8) for grey in greys]
-        landmarks = find_landmarks(bytes_, views.cameras, pairs).supported(views.cameras)
+        landmarks = view_selection.shared_landmarks(views.cameras, bytes_)
     return view_selection.depth_ranges(views.cameras, views.bounds, landmarks)

@@ -99,7 +99,22 @@ def improve(
     device: torch.device,
 ) -> None:
     """Improve ``planes`` in place; see :func:`recon3d.priors.stereo.patch_match.improve`."""
-    run = _Improvement.of(level, near, planes, guess, step, limits, known, weights, pattern, common, seed, device)
+
+    def moved(values: np.ndarray) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+    run = _Improvement(
+        moved(level.grey(near.view)),
+        [_Target.of(level, near, t, device, known) for t in range(len(near.targets))],
+        (moved(planes.inverse_depth), moved(planes.right), moved(planes.down), moved(planes.cost)),
+        moved(guess),
+        moved(step),
+        (float(np.float32(limits[0])), float(np.float32(limits[1]))),
+        weights,
+        moved(pattern[:, pattern[2] > 0]),
+        common.tolist(),
+        seed,
+    )
     height, width = planes.cost.shape
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     counts = torch.from_numpy(level.map_of(level.counts, near.view) > 0).to(device)
@@ -248,37 +263,6 @@ class _Improvement:
     pattern: Tensor
     common: list[list[float]]
     seed: int
-
-    @staticmethod
-    def of(
-        level: Level,
-        near: Neighbours,
-        planes: Planes,
-        guess: np.ndarray,
-        step: np.ndarray,
-        limits: tuple[float, float],
-        known: np.ndarray,
-        weights: Weights,
-        pattern: np.ndarray,
-        common: np.ndarray,
-        seed: int,
-        device: torch.device,
-    ) -> _Improvement:
-        def moved(values: np.ndarray) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device)
-
-        return _Improvement(
-            moved(level.grey(near.view)),
-            [_Target.of(level, near, t, device, known) for t in range(len(near.targets))],
-            (moved(planes.inverse_depth), moved(planes.right), moved(planes.down), moved(planes.cost)),
-            moved(guess),
-            moved(step),
-            (float(np.float32(limits[0])), float(np.float32(limits[1]))),
-            weights,
-            moved(pattern[:, pattern[2] > 0]),
-            common.tolist(),
-            seed,
-        )
 
     def improve(self, x: Tensor, y: Tensor, turn: int) -> None:
         """Let pixels [P] choose among their neighbours' planes and some drawn by chance; with turn -1 only find what

@@ -40,6 +40,11 @@ class DepthEstimate:
         return self.depth > 0
 
 
+def inverse_of(depth: np.ndarray) -> np.ndarray:
+    """[H, W] inverse of a depth [H, W], 0 where that is unknown (0)."""
+    return np.where(depth > 0, 1 / np.where(depth > 0, depth, 1), 0)
+
+
 class DepthPrior(ABC):
     """Estimates the geometry of the train views from their photos and cameras."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from datasets.types import Cameras
 from recon3d.priors.epipolar import pixel_centres
-from recon3d.priors.landmarks import Landmarks, angle_between
+from recon3d.priors.landmarks import Landmarks, angle_between, find_landmarks
 
+NEAREST = 6  # other views that each photo is sparsely matched with
 ENOUGH_LANDMARKS = 20
 WIDEST_ANGLE = 80.0  # degrees between optical axes beyond which two views share nothing that can be matched
 LEAST_OVERLAP = 0.005
@@ -15,7 +18,7 @@ BEST_ANGLE = 8.0  # degrees between two rays to a point from which on depth is w
 FADE_ANGLES = (25.0, 100.0)  # degrees between two rays over which a surface stops looking alike
 
 
-def candidate_pairs(cameras: Cameras, nearest: int) -> list[tuple[int, int]]:
+def candidate_pairs(cameras: Cameras, nearest: int = NEAREST) -> list[tuple[int, int]]:
     """Unordered pairs of views that look roughly the same way: for each the ``nearest`` others by angle, then place."""
     axes, centres = cameras.world_to_camera[:, 2, :3].double().numpy(), cameras.centres.double().numpy()
     pairs = set()
@@ -26,6 +29,17 @@ def candidate_pairs(cameras: Cameras, nearest: int) -> list[tuple[int, int]]:
         near = [int(j) for j in order if j != i and angle[j] < WIDEST_ANGLE and away[j] > 0]
         pairs |= {(min(i, j), max(i, j)) for j in near[:nearest]}
     return sorted(pairs)
+
+
+def shared_landmarks(cameras: Cameras, greys: Sequence[np.ndarray], features: int = 3000) -> Landmarks:
+    """What is matched between the views that look roughly the same way, and confirmed by other matches.
+
+    Args:
+        cameras: of all views.
+        greys: their 8-bit images [H, W].
+        features: most features per photo.
+    """
+    return find_landmarks(greys, cameras, candidate_pairs(cameras), features).supported(cameras)
 
 
 def depth_ranges(cameras: Cameras, bounds: np.ndarray | None, landmarks: Landmarks) -> np.ndarray:
