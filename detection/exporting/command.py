@@ -31,9 +31,10 @@ def export(model: Path, *, onnx: Path, check: bool = True) -> None:
     """Write a trained detector as an ONNX graph, from the points of a cloud to boxes before suppression.
 
     Input: ``points`` [N, C] float32 for any N, 0 included, whose channels the file's metadata name (x, y, z, and others
-    as the data's files have them). Points out of range or not finite are left out. Outputs: ``boxes`` [M, 7] (centre x,
-    y, z, length, width, height, yaw), ``scores`` [M] and ``labels`` [M], and ``velocities`` [M, 2] where the network
-    predicts them. Boxes of a class may overlap: suppress those that overlap more than the metadata say (rotated NMS).
+    as the data's files have them; doppler_over_ground, made of a whole cloud, is the caller's to give). Points out of
+    range or not finite are left out. Outputs: ``boxes`` [M, 7] (centre x, y, z, length, width, height, yaw),
+    ``scores`` [M] and ``labels`` [M], and ``velocities`` [M, 2] where the network predicts them. Boxes of a class may
+    overlap: suppress those that overlap more than the metadata say (rotated NMS).
 
     Works for pillars and voxels with PointNetEncoder, DSVT or no backbone, BEVNet and CenterHead. Sparse convolutions
     have no form in ONNX.

@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 from toy import CONFIG, ToyClouds
 
+from datasets.errors import InputError
 from datasets.pointclouds.types import PointCloudSample
 from detection.channels import select_channels
 from detection.detector import Detector
@@ -110,6 +111,22 @@ def test_channels_are_chosen_and_divided() -> None:
     torch.testing.assert_close(chosen.points[:, 3], sample.points[:, 3] / 100)
     assert select_channels(sample, {}).channels == ("x", "y", "z")
     assert select_channels(sample, None) is sample
+
+
+def test_doppler_over_ground_is_made_where_files_lack_it() -> None:
+    xyz = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) * 10 + 3
+    rates = -7 * xyz[:, :1] / xyz.norm(dim=1, keepdim=True)  # a street, seen at 7 m/s
+    rates[0] += 4
+    points = torch.cat([xyz, torch.ones(40, 1), rates], dim=1)
+    sample = PointCloudSample("0", points, ("x", "y", "z", "power", "doppler"), ("Car",))
+    chosen = select_channels(sample, {"power": 10, "doppler_over_ground": 4})
+    assert chosen.channels == ("x", "y", "z", "power", "doppler_over_ground")
+    torch.testing.assert_close(chosen.points[:, 4], torch.tensor([1.0] + [0.0] * 39), atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        select_channels(chosen, {"doppler_over_ground": 2}).points[:, 3], chosen.points[:, 4] / 2
+    )
+    with pytest.raises(InputError, match="no channel 'doppler_over_ground'"):
+        select_channels(ToyClouds()[0], {"doppler_over_ground": 4})
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
