@@ -2,76 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from datasets.programs.history import StepHistory
 from datasets.programs.progress import StepBar
-from datasets.programs.run_folder import HISTORY, PREVIEWS, write_text
+from datasets.programs.run_folder import PREVIEWS
 from detection.evaluate import detect, draw, evaluate
 from detection.training.data import CloudData
 from detection.training.module import DetectorModule
 
 
-class History(Callback):
-    """Records losses, learning rate and scores, and writes history.json and the loggers' scalars.
+class History(StepHistory):
+    """Losses, learning rate and scores."""
 
-    Args:
-        every: steps between two records of losses.
-    """
-
-    def __init__(self, every: int = 10) -> None:
-        if every < 1:
-            raise ValueError(f"history.every is {every}, expected at least 1")
-        self.every = every
-        self.records: list[dict[str, float]] = []
-        self._started = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """Time spent on the run so far, its start and earlier sessions of a resumed run included."""
-        return time.perf_counter() - self._started
-
-    def start_clock(self, at: float) -> None:
-        """Count time from ``at`` (of time.perf_counter) on."""
-        self._started = at
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Record this step if it is due (Lightning's hook)."""
-        step = trainer.global_step
-        if step % self.every != 0 and step not in (1, trainer.max_steps):
-            return
-        record = {name: round(float(value), 6) for name, value in outputs.items()}
-        record["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.add(trainer, record)
-
-    def add(self, trainer: Trainer, record: dict[str, float]) -> None:
-        """Record what is known after the step in hand."""
-        self.records.append({"step": trainer.global_step, **record, "seconds": round(self.seconds, 3)})
-        scalars = {f"fit/{name.replace(' ', '_')}": value for name, value in record.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=trainer.global_step)
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write history.json (Lightning's hook)."""
-        if trainer.is_global_zero:
-            lines = ",\n".join(json.dumps(record) for record in self.records)
-            write_text(Path(trainer.default_root_dir) / HISTORY, f"[\n{lines}\n]\n")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Lightning's hook."""
-        return {"records": list(self.records), "seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning's hook."""
-        self.records = state_dict["records"]
-        self._started -= state_dict["seconds"]
+    def values(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any) -> dict[str, float]:
+        """The losses and the learning rate."""
+        losses = {name: round(float(value), 6) for name, value in outputs.items()}
+        return {**losses, "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"])}
 
 
 class ProgressBar(StepBar):

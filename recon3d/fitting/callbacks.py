@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,79 +11,44 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from datasets.programs.history import StepHistory
 from datasets.programs.progress import StepBar
 from recon3d.fitting.data import Batch, SceneData
 from recon3d.fitting.module import SplatModule
-from recon3d.fitting.run_folder import HISTORY, PREVIEWS, write_text
+from recon3d.fitting.run_folder import PREVIEWS
 from recon3d.pictures import colour_depth, depth_range, draw, save_image, to_bytes
 
 
-class History(Callback):
-    """Records loss and PSNR of the train views, and writes history.json and the loggers' scalars.
-
-    Args:
-        every: steps between two records.
-    """
+class History(StepHistory):
+    """Loss and PSNR of the train views, and the number of Gaussians."""
 
     def __init__(self, every: int = 10) -> None:
-        if every < 1:
-            raise ValueError(f"history.every is {every}, expected at least 1")
-        self.every = every
-        self.records: list[dict[str, float]] = []
+        super().__init__(every)
         self._errors: dict[int, float] = {}
-        self._clock: Callable[[], float] = time.perf_counter
-        self._started = self._clock()
 
-    @property
-    def seconds(self) -> float:
-        """Time spent on the run so far, its start and earlier sessions of a resumed run included."""
-        return self._clock() - self._started
-
-    def start_clock(self, at: float, clock: Callable[[], float]) -> None:
-        """Count time from ``at`` (of ``clock``) on."""
-        self._clock, self._started = clock, at
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        """Record this step if it is due (Lightning's hook)."""
-        step = trainer.global_step
+    def is_last(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """A fit ends after its steps or its time."""
         assert isinstance(pl_module, SplatModule)
-        if step % self.every != 0 and step != 1 and not _is_last(trainer, pl_module):
-            return
+        return _is_last(trainer, pl_module)
+
+    def values(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch) -> dict[str, float]:
+        """The loss of the step, the PSNR over the newest errors of all views, and the number of Gaussians."""
+        assert isinstance(pl_module, SplatModule)
         loss = float(outputs["loss"])
         pl_module.require_finite()
         self._errors[batch.index] = _squared_error(outputs["colour"][0], batch)
         mean = sum(self._errors.values()) / len(self._errors)
-        record = {
-            "step": step,
-            "loss": round(loss, 6),
-            "psnr": round(-10 * math.log10(max(mean, 1e-10)), 3),
-            "gaussians": len(pl_module.params["means"]),
-            "seconds": round(self.seconds, 3),
-        }
-        self.records.append(record)
-        scalars = {f"fit/{name}": value for name, value in record.items() if name != "step"}
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=step)
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write history.json (Lightning's hook)."""
-        self.write(Path(trainer.default_root_dir))
-
-    def write(self, run: Path) -> None:
-        """Write history.json into the run folder."""
-        lines = ",\n".join(json.dumps(record) for record in self.records)
-        write_text(run / HISTORY, f"[\n{lines}\n]\n")
+        psnr = round(-10 * math.log10(max(mean, 1e-10)), 3)
+        return {"loss": round(loss, 6), "psnr": psnr, "gaussians": len(pl_module.params["means"])}
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning's hook."""
-        return {"records": list(self.records), "errors": dict(self._errors), "seconds": self.seconds}
+        return {**super().state_dict(), "errors": dict(self._errors)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning's hook."""
-        self.records, self._errors = state_dict["records"], state_dict["errors"]
-        self._started -= state_dict["seconds"]
+        super().load_state_dict(state_dict)
+        self._errors = state_dict["errors"]
 
 
 def _is_last(trainer: Trainer, module: SplatModule) -> bool:
