@@ -73,17 +73,16 @@ class Stages:
 
 
 @torch.no_grad()
-def latency(detector: Detector, batch: PointCloudBatch, rounds: int, bfloat16: bool) -> dict[str, float]:
-    """Milliseconds by stage, and in all, of one cloud."""
-    device = batch.points.device
+def latency(detector: Detector, see: Callable[[], PointCloudBatch], rounds: int, bfloat16: bool) -> dict[str, float]:
+    """Milliseconds by stage, and in all, of one cloud, of which ``see`` makes what the network takes."""
+    device = see().points.device
     stages = Stages(device)
     mode = torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext()
     with mode:
-        for _ in range(rounds + 1):
-            if "all" in stages.least and len(stages.least) == 1:
-                stages.least.clear()  # the first round made kernels and memory ready
-            stages("all", lambda: detector.detect(batch))
-            voxels = stages("voxels", lambda: voxelise(batch.points, batch.batch_index, 1, detector.grid))
+        for _ in range(rounds + 1):  # the first makes kernels and memory ready
+            stages("all", lambda: detector.detect(see()))
+            batch = stages("channels", see)
+            voxels = stages("voxels", lambda batch=batch: voxelise(batch.points, batch.batch_index, 1, detector.grid))
             encoded = stages("encoder", lambda voxels=voxels: detector.encoder(voxels))
             sparse = stages("backbone", lambda encoded=encoded: detector.backbone(encoded))
             dense = stages("BEV network", lambda sparse=sparse: detector.neck(sparse))
@@ -128,13 +127,16 @@ def measure(config: Path, sample: PointCloudSample, device: torch.device, rounds
     data = described["data"]
     box = Boxes3D(torch.tensor([[10.0, 0, -0.8, 4.2, 1.8, 1.6, 0.1]]), torch.tensor([0]))
     sample = replace(sample, boxes=box)
-    one = collate([sample], data["features"]).to(device)
+
+    def see() -> PointCloudBatch:
+        return collate([sample], data["features"]).to(device)
+
     many = collate([sample] * data["batch_size"], data["features"]).to(device)
     return {
         "points": len(sample),
         "parameters": sum(parameter.numel() for parameter in detector.parameters()),
-        "fp32": latency(detector, one, rounds, bfloat16=False),
-        "bf16": latency(detector, one, rounds, bfloat16=True),
+        "fp32": latency(detector, see, rounds, bfloat16=False),
+        "bf16": latency(detector, see, rounds, bfloat16=True),
         "batch_size": len(many),
         "training_clouds_per_second": training(detector, many, max(rounds // 2, 1)),
     }
@@ -147,7 +149,7 @@ def native_bfloat16() -> bool:
 
 def text_table(results: list[dict[str, Any]]) -> str:
     """Markdown."""
-    names = ("voxels", "encoder", "backbone", "BEV network", "head", "boxes", "all")
+    names = ("channels", "voxels", "encoder", "backbone", "BEV network", "head", "boxes", "all")
     lines = [f"| network | where | matrices ms | {' | '.join(names)} | all, bf16 | training clouds/s |"]
     lines.append("|---" * (len(names) + 5) + "|")
     for one in results:
