@@ -17,7 +17,8 @@ from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.boxes import points_in_boxes
 from datasets.pointclouds.types import PointCloudSample
 from detection.check_alignment import explain
-from detection.check_pictures import frame_from_above, objects_of_class, write_picture
+from detection.check_pictures import annotated_frame, objects_of_class
+from detection.pictures import write_picture
 
 POOR_FIT = 0.35  # mean share of an object's points that boxes hold, below which they do not lie on objects
 EMPTY_SHARE = 0.3  # share of boxes without points that is worth a warning
@@ -293,11 +294,9 @@ def _draw(seen: Sequence[PointCloudSample], out: Path, limits: Sequence[float] |
     out.mkdir(parents=True, exist_ok=True)
     written = []
     annotated = sorted(seen, key=lambda sample: -len(sample.boxes or ()))[:PICTURES]
-    distances = torch.cat([sample.points[:, :2].abs().amax(dim=1) for sample in annotated])
-    reach = float(np.clip(np.nanpercentile(distances.numpy(), 95) * 1.1, 5, 80)) if len(distances) else 50.0
     for i, sample in enumerate(annotated):
         written.append(out / f"frame_{i}.png")
-        write_picture(written[-1], frame_from_above(sample, reach, limits))
+        write_picture(written[-1], annotated_frame(sample, limits))
     for label, name in enumerate(seen[0].class_names):
         written.append(out / f"class_{label}.png")
         write_picture(written[-1], objects_of_class(seen, label, name))

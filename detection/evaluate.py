@@ -16,9 +16,8 @@ from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.programs.devices import Device, torch_device
 from datasets.programs.run_folder import write_text
-from detection.check_pictures import write_picture
 from detection.detector import Detector
-from detection.pictures import from_above
+from detection.pictures import from_above, write_picture
 from detection.protocols import Protocol, Score
 from detection.run import METRICS, PICTURES, open_protocol, open_samples, read_config
 from detection.trained import load_model

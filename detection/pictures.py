@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.files import replacing
 from datasets.pointclouds.boxes import corners_bev
 from datasets.pointclouds.types import Boxes3D
 from datasets.types import Cameras
-from detection.check_pictures import colour
 
+COLOURS = ((90, 200, 255), (120, 255, 120), (255, 140, 220), (255, 210, 90), (120, 120, 255), (255, 255, 255))
+OUTLINE = (80, 80, 255)
 ANNOTATED = (255, 255, 255)
 NEAR = 0.1  # metres in front of a camera
 EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    """The colour (blue, green, red) of a class."""
+    return COLOURS[label % len(COLOURS)]
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a PNG that is whole or absent."""
+    done, data = cv2.imencode(".png", picture)
+    if not done:
+        raise ValueError(f"a picture of shape {picture.shape} and type {picture.dtype} cannot be written as PNG")
+    with replacing(path) as part:
+        part.write_bytes(data.tobytes())
 
 
 def from_above(
@@ -27,6 +44,7 @@ def from_above(
     annotated: Boxes3D | None = None,
     title: str = "",
     pixels: int = 900,
+    outline: Sequence[float] | None = None,
 ) -> np.ndarray:
     """[H, W, 3] uint8 blue, green, red: x up and y to the left, the longer side ``pixels`` long.
 
@@ -36,10 +54,11 @@ def from_above(
     Args:
         points: [N, 3 or more].
         limits: least x, y, z, then greatest: what is shown.
+        outline: limits that are drawn as a frame.
     """
     low, high = np.array(limits[:2], float), np.array(limits[3:5], float)
     scale = pixels / float((high - low).max())
-    width, height = (int(np.ceil(side * scale)) for side in (high - low)[::-1])
+    width, height = (int(np.ceil(side * scale - 1e-6)) for side in (high - low)[::-1])
 
     def place(xy: np.ndarray) -> np.ndarray:
         return np.stack([(high[1] - xy[..., 1]) * scale, (high[0] - xy[..., 0]) * scale], axis=-1)
@@ -57,6 +76,9 @@ def from_above(
             cv2.circle(picture, (column, row), 2, (int(value),) * 3, -1, cv2.LINE_AA)
     else:
         np.maximum.at(picture, (rows, columns), np.repeat(grey[:, None], 3, axis=1).astype(np.uint8))
+    if outline is not None:
+        ends = place(np.array([outline[:2], outline[3:5]], float)).round().astype(int).tolist()
+        cv2.rectangle(picture, ends[0], ends[1], OUTLINE, 1)
     if annotated is not None:
         for corners in place(corners_bev(annotated.boxes).numpy()):
             cv2.polylines(picture, [corners.round().astype(np.int32)], True, ANNOTATED, 1, cv2.LINE_AA)
@@ -73,11 +95,12 @@ def from_above(
                 cv2.putText(
                     picture, f"{score:.2f}", right, cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour(label), 1, cv2.LINE_AA
                 )
-    _legend(picture, title, class_names, annotated is not None)
+    write_legend(picture, title, class_names, annotated is not None)
     return picture
 
 
-def _legend(picture: np.ndarray, title: str, class_names: Sequence[str], annotated: bool) -> None:
+def write_legend(picture: np.ndarray, title: str, class_names: Sequence[str], annotated: bool = False) -> None:
+    """Write a title and the classes in their colours into the top left corner."""
     lines = [(title, ANNOTATED), *((name, colour(label)) for label, name in enumerate(class_names))]
     lines += [("annotated", ANNOTATED)] if annotated else []
     for number, (text, ink) in enumerate(lines):

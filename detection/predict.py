@@ -22,9 +22,8 @@ from datasets.programs.devices import Device, torch_device
 from datasets.programs.run_folder import write_text
 from datasets.programs.shots import photographer
 from datasets.scenes.images import read_image
-from detection.check_pictures import write_picture
 from detection.evaluate import confident, detect, draw
-from detection.pictures import in_photo
+from detection.pictures import in_photo, write_picture
 from detection.trained import load_model
 
 SIZE_3D = (960, 540)

@@ -15,6 +15,8 @@ from datasets.pointclouds.kitti import KittiDataset
 from datasets.pointclouds.simulator import SimulatedStreets
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from detection.check import CheckReport, check
+from detection.check_pictures import annotated_frame
+from detection.pictures import OUTLINE, colour
 
 CLASSES = ("Car", "Van", "Pedestrian", "Cyclist")
 
@@ -190,11 +192,21 @@ def test_pictures_show_frames_and_classes(sound, tmp_path) -> None:
         f"class_{i}.png" for i in range(4)
     ]
     frame, cars = (cv2.imread(str(report.pictures[i])) for i in (0, 4))
-    assert frame.shape == (900, 900, 3)
+    assert max(frame.shape) == 900
     assert (frame.max(axis=2) > 60).mean() > 0.02
     assert (np.ptp(frame.astype(int), axis=2) > 60).any()  # boxes in colour
     assert cars.shape == (300, 900, 3)
     assert (cars > 100).any(axis=2).mean() > 0.02
+
+
+def test_a_picture_shows_all_of_a_range_that_begins_at_the_sensor() -> None:
+    box = Boxes3D(torch.tensor([[27.0, -3, 0, 4, 2, 2, 0]]), torch.tensor([0]))
+    points = torch.rand(300, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([20.0, 10, 1])
+    picture = annotated_frame(PointCloudSample("0", points, ("x", "y", "z"), ("Car",), box), (0, -14, -3, 28, 14, 2))
+    red = (picture == OUTLINE).all(axis=2)
+    assert red.any(axis=1).sum() > 0.8 * len(picture)  # x goes up
+    assert red.any(axis=0).sum() > 0.8 * picture.shape[1]
+    assert (picture == colour(0)).all(axis=2)[: len(picture) // 5].any()
 
 
 def test_real_data_are_sound(shared_data) -> None:
