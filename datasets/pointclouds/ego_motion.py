@@ -13,6 +13,7 @@ from torch import Tensor
 OWN_CAR = 2.0  # metres within which returns come from the car that carries the sensor, and move with it
 STEP, SPREAD = 0.1, 0.15  # m/s: between speeds that are tried, and by which points that stand still may disagree
 SIDEWAYS = 0.01  # how many points' weight speaks for a sensor that does not move sideways
+FASTEST = 100.0  # m/s that a sensor moves, at most
 VOTERS = 2000  # points that vote, at most
 
 
@@ -28,13 +29,13 @@ def ego_velocity(xyz: Tensor, doppler: Tensor) -> Tensor:
         doppler: [N] range rates, m/s; positive away from the sensor.
     """
     distance = xyz.norm(dim=1)
-    told = (distance > OWN_CAR) & torch.isfinite(doppler)
+    told = (distance > OWN_CAR) & torch.isfinite(distance) & torch.isfinite(doppler)
     if not told.any():
         return torch.zeros(2, dtype=torch.float32, device=xyz.device)
     directions = (xyz[told, :2] / distance[told, None]).double()
     rates = doppler[told].double()
     every = -(-len(rates) // VOTERS)
-    fastest = float(rates.abs().max()) + 1
+    fastest = min(float(rates.abs().max()) + 1, FASTEST)
     speeds = torch.arange(-fastest, fastest, STEP, dtype=torch.float64, device=xyz.device)
     unexplained = rates[::every] + speeds[:, None] * directions[::every, 0]
     votes = (-0.5 * (unexplained / SPREAD).square()).exp().sum(dim=1)

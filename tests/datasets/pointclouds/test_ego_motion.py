@@ -56,6 +56,14 @@ def test_few_points_give_a_finite_answer(count: int) -> None:
     assert torch.isfinite(over_ground(torch.zeros(count, 3), rates)).all()
 
 
+def test_points_and_rates_that_no_radar_states_do_not_vote() -> None:
+    xyz, rates, _ = cloud(3, (9.0, 0.0))
+    nothing = torch.tensor([[torch.nan, 1, 1], [torch.inf, 1, 1], [5, 1, 1], [5, 1, 1], [5, 1, 1]])
+    wild = torch.tensor([1.0, 1.0, torch.nan, torch.inf, 1e30])
+    velocity = ego_velocity(torch.cat([nothing, xyz]), torch.cat([wild, rates]))
+    assert velocity[0] == pytest.approx(9, abs=0.1)
+
+
 def test_more_points_than_vote_are_all_compensated() -> None:
     xyz, rates, radial = cloud(2, (11.0, 0.0), still=9000, moving=800)
     assert (over_ground(xyz, rates) - radial).abs().quantile(0.9) < 0.2
