@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from datasets.programs.run_folder import HISTORY, write_text
 
 
-class StepHistory(Callback):
+class StepHistory(Callback, ABC):
     """Records now and then what a subclass finds worth it, with the time; a resumed run goes on with both.
 
     Args:
@@ -29,9 +30,9 @@ class StepHistory(Callback):
         self._clock: Callable[[], float] = time.perf_counter
         self._started = self._clock()
 
+    @abstractmethod
     def values(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any) -> dict[str, float]:
         """What to record of a step that returned ``outputs``."""
-        raise NotImplementedError
 
     def is_last(self, trainer: Trainer, pl_module: LightningModule) -> bool:
         """Whether the step that has just been taken ends the fit as it was meant to."""
