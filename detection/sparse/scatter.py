@@ -22,7 +22,7 @@ def scatter_mean(values: Tensor, index: Tensor, size: int) -> Tensor:
 def scatter_max(values: Tensor, index: Tensor, size: int) -> Tensor:
     """[size, C] greatest of the rows of ``values`` [P, C] by ``index`` [P]; 0 where there is none.
 
-    Rows that share the maximum share its gradient.
+    Rows that share the maximum share its gradient; of a maximum of 0, as after a ReLU, on the CPU one row takes it.
     """
     if values.device.type == "cpu" and values.dtype == torch.float32:
         greatest: Tensor = _Greatest.apply(values, index, size)
@@ -36,34 +36,55 @@ class _Greatest(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor, size: int) -> Tensor:
-        values, index = values.contiguous(), index.contiguous()
         greatest = values.new_zeros(size, values.shape[1])
-        _take_greatest(values.detach().numpy(), index.numpy(), greatest.numpy())
-        ctx.save_for_backward(values, index, greatest)
+        winner = torch.full((size, values.shape[1]), -1, dtype=torch.int32)
+        tied = _take_greatest(
+            values.detach().contiguous().numpy(), index.contiguous().numpy(), greatest.numpy(), winner.numpy()
+        )
+        # Rows that share a maximum are rare but for the zeros of a ReLU, whose gradient ends there anyhow.
+        ctx.save_for_backward(winner, *((values, index, greatest) if tied else ()))
+        ctx.rows = len(values)
         return greatest
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        values, index, greatest = ctx.saved_tensors
-        shared = torch.empty_like(values)
-        _share(values.numpy(), index.numpy(), greatest.numpy(), gradient.contiguous().numpy(), shared.numpy())
-        return shared, None, None
+        winner, *shared = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        back = gradient.new_zeros(ctx.rows, gradient.shape[1])
+        if shared:
+            values, index, greatest = (one.contiguous().numpy() for one in shared)
+            _share(values, index, greatest, gradient.numpy(), back.numpy())
+        else:
+            _give(winner.numpy(), gradient.numpy(), back.numpy())
+        return back, None, None
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def _take_greatest(values, index, greatest):
-    """Write the greatest of the rows [P, C] by index [P] to rows that hold zeros."""
-    begun = np.zeros(len(greatest), np.bool_)
+def _take_greatest(values, index, greatest, winner):
+    """Write the greatest of the rows [P, C] by index [P], and which they are, to rows that hold zeros and -1.
+
+    Returns whether two rows share a maximum above 0.
+    """
+    tied = np.zeros(greatest.shape, np.bool_)
     for p in range(len(values)):
         row = index[p]
-        if begun[row]:
-            for c in range(values.shape[1]):
-                if values[p, c] > greatest[row, c]:
-                    greatest[row, c] = values[p, c]
-        else:
-            begun[row] = True
-            for c in range(values.shape[1]):
+        for c in range(values.shape[1]):
+            if winner[row, c] < 0 or values[p, c] > greatest[row, c]:
                 greatest[row, c] = values[p, c]
+                winner[row, c] = p
+                tied[row, c] = False
+            elif values[p, c] == greatest[row, c]:
+                tied[row, c] = values[p, c] != 0
+    return tied.any()
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _give(winner, gradient, back):
+    """Give the gradient [size, C] of the greatest to the rows that they were taken from."""
+    for row in range(len(winner)):
+        for c in range(winner.shape[1]):
+            if winner[row, c] >= 0:
+                back[winner[row, c], c] = gradient[row, c]
 
 
 @njit(nogil=True, error_model="numpy", cache=True)

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from datasets.types import expect_shape
+
+CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / 2  # of a unit box
+QUADS = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
+SIDES = np.concatenate([QUADS[:, [0, 1, 2]], QUADS[:, [0, 2, 3]]])
 
 
 @dataclass(frozen=True)
@@ -68,33 +73,43 @@ def of(vertices: np.ndarray, triangles: np.ndarray, material: Material) -> Mesh:
 
 def grid(points: np.ndarray, material: Material) -> Mesh:
     """The surface through points [A, B, 3]."""
-    rows, columns = points.shape[:2]
+    return of(points.reshape(-1, 3), _between(*points.shape[:2]), material)
+
+
+@lru_cache(maxsize=256)
+def _between(rows: int, columns: int) -> np.ndarray:
+    """Triangles [T, 3] between the points of a grid."""
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
-    triangles = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2)
-    return of(points.reshape(-1, 3), triangles.reshape(-1, 3), material)
+    triangles = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3)
+    triangles.flags.writeable = False  # shared by all grids of this size
+    return triangles
 
 
 def box(centre: Sequence[float] | np.ndarray, size: Sequence[float] | np.ndarray, material: Material) -> Mesh:
     """An upright box by centre and size along x, y, z."""
-    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / 2
-    quads = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
-    triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    return of(np.asarray(centre) + signs * np.asarray(size), triangles, material)
+    return of(np.asarray(centre) + CORNERS * np.asarray(size), SIDES, material)
 
 
 def tube(
-    start: Sequence[float], end: Sequence[float], radii: tuple[float, float], material: Material, sides: int = 8
+    start: Sequence[float] | np.ndarray,
+    end: Sequence[float] | np.ndarray,
+    radii: tuple[float, float],
+    material: Material,
+    sides: int = 8,
 ) -> Mesh:
     """A cone frustum with closed ends between two points."""
     first, last = np.asarray(start, float), np.asarray(end, float)
-    axis = (last - first) / np.linalg.norm(last - first)
-    across = np.cross(axis, (0, 0, 1) if abs(axis[2]) < 0.9 else (1, 0, 0))
+    x, y, z = (last - first) / np.linalg.norm(last - first)
+    across = np.array([y, -x, 0.0] if abs(z) < 0.9 else [0.0, z, -y])
     across /= np.linalg.norm(across)
+    a, b, c = across
+    upward = np.array([y * c - z * b, z * a - x * c, x * b - y * a])
     angle = np.arange(sides + 1) * 2 * np.pi / sides
-    ring = np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * np.cross(axis, across)
-    rows = [first + 0 * ring, first + radii[0] * ring, last + radii[1] * ring, last + 0 * ring]
-    return grid(np.stack(rows), material)
+    ring = np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * upward
+    rows = np.empty((4, sides + 1, 3))
+    rows[0], rows[1], rows[2], rows[3] = first, first + radii[0] * ring, last + radii[1] * ring, last
+    return grid(rows, material)
 
 
 def ellipsoid(centre: Sequence[float], radii: Sequence[float], material: Material, sides: int = 8) -> Mesh:
@@ -110,15 +125,3 @@ def ellipsoid(centre: Sequence[float], radii: Sequence[float], material: Materia
         axis=2,
     )
     return grid(np.asarray(centre) + surface * np.asarray(radii), material)
-
-
-def leaves(
-    random: np.random.Generator, centre: Sequence[float], radii: Sequence[float], count: int, material: Material
-) -> Mesh:
-    """``count`` triangles of a hand's size or two, strewn through an ellipsoid, denser towards its outside."""
-    direction = random.normal(size=(count, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    middles = direction * np.asarray(radii) * random.random((count, 1)) ** (1 / 5) + np.asarray(centre)
-    size = 0.1 + 0.08 * max(radii)
-    corners = middles[:, None] + random.normal(size=(count, 3, 3)) * size
-    return of(corners.reshape(-1, 3), np.arange(3 * count).reshape(-1, 3), material)

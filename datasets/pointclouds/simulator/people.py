@@ -1,4 +1,4 @@
-"""Pedestrians and cyclists as meshes, no two alike."""
+"""Pedestrians, cyclists and bicycles as meshes, no two alike."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cyclist(random: np.random.Generator) -> tuple[Mesh, np.ndarray]:
     """Somebody riding a bicycle along x at the origin, and length, width, height of the box around."""
     height = float(np.clip(random.normal(1.73, 0.08), 1.5, 1.9))
     cloth, trousers = (Material(float(random.uniform(0.08, 0.7))) for _ in range(2))
-    hip, base, radius = 0.9, random.uniform(0.98, 1.08), 0.33
+    hip, base = 0.9, float(random.uniform(0.98, 1.08))
     lift = hip - HIP * height
     lean = float(random.uniform(0.1, 0.45))
     parts = [part.placed(-0.2, 0, 0) for part in _upper_body(height, cloth, lean, lift)]
@@ -55,6 +55,14 @@ def cyclist(random: np.random.Generator) -> tuple[Mesh, np.ndarray]:
                 6,
             )
         )
+    parts += bicycle(base)
+    return _with_box(parts)
+
+
+def bicycle(base: float) -> list[Mesh]:
+    """A bicycle along x with its wheels' hubs ``base`` metres apart."""
+    radius = 0.33
+    parts = []
     for x in (-base / 2, base / 2):
         angle = np.arange(13) * 2 * np.pi / 12
         rim = np.stack([x + radius * np.cos(angle), 0 * angle, radius + radius * np.sin(angle)], 1)
@@ -62,8 +70,7 @@ def cyclist(random: np.random.Generator) -> tuple[Mesh, np.ndarray]:
     joints = [(-base / 2, 0, radius), (0, 0, 0.3), (-0.2, 0, 0.85), (0.4, 0, 0.85), (base / 2, 0, radius)]
     for a, b in ((0, 1), (1, 2), (0, 2), (1, 3), (2, 3), (3, 4)):
         parts.append(tube(joints[a], joints[b], (0.02, 0.02), METAL, 4))
-    parts.append(tube((0.42, -0.25, 1.0), (0.42, 0.25, 1.0), (0.02, 0.02), METAL, 4))
-    return _with_box(parts)
+    return [*parts, tube((0.42, -0.25, 1.0), (0.42, 0.25, 1.0), (0.02, 0.02), METAL, 4)]
 
 
 def _upper_body(height: float, cloth: Material, lean: float, lift: float = 0.0) -> list[Mesh]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,10 +12,12 @@ import torch
 from datasets.errors import InputError
 from datasets.pointclouds.boxes import meet_bev
 from datasets.pointclouds.simulator.beams import Beams, BeamsName, beams_named
+from datasets.pointclouds.simulator.buildings import house
+from datasets.pointclouds.simulator.furniture import ROADSIDE
+from datasets.pointclouds.simulator.ground import Relief, ground
 from datasets.pointclouds.simulator.meshes import Mesh, join
 from datasets.pointclouds.simulator.people import cyclist, pedestrian
 from datasets.pointclouds.simulator.sensor import scan
-from datasets.pointclouds.simulator.surroundings import ROADSIDE, Relief, ground, house
 from datasets.pointclouds.simulator.vehicles import car, truck, van
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 
@@ -49,14 +52,25 @@ class Street:
         return float(radius_sin - across * np.sin(turn)), float(radius_cos + across * np.cos(turn)), yaw + turn
 
     def place(
-        self, make: Maker, along: float, across: float, yaw: float, z: float = 0.0, name: str = "", gap: float = 0.3
+        self,
+        make: Maker,
+        along: float,
+        across: float,
+        yaw: float,
+        z: float = 0.0,
+        name: str = "",
+        gap: float = 0.3,
+        beside: int = 0,
     ) -> bool:
-        """Put a thing down unless it would stand in another; ``name`` makes it an object to be detected."""
+        """Put a thing down unless it would stand in another; ``name`` makes it an object to be detected.
+
+        Its middle lies at ``along`` and ``across``, or with ``beside`` (1: left, -1: right) its side to the street.
+        """
         mesh, size = make(self.random)
+        across += beside * float(size[0] * abs(np.sin(yaw)) + size[1] * abs(np.cos(yaw))) / 2
         z += float(self.relief(along, across))
         x, y, yaw = self.pose(along, across, yaw)
-        middle = (x, y) if name else (x - np.sin(yaw) * _depth(make, size), y + np.cos(yaw) * _depth(make, size))
-        footprint = [*middle, 0.0, size[0] + gap, size[1] + gap, 1.0, yaw]
+        footprint = [x, y, 0.0, size[0] + gap, size[1] + gap, 1.0, yaw]
         placed = np.array(self.footprints)
         reach = (np.hypot(footprint[3], footprint[4]) + np.hypot(placed[:, 3], placed[:, 4])) / 2
         near = placed[np.hypot(placed[:, 0] - footprint[0], placed[:, 1] - footprint[1]) < reach]
@@ -71,33 +85,33 @@ class Street:
         return True
 
 
-def _depth(make: Maker, size: np.ndarray) -> float:
-    """How far a thing's middle lies behind its origin: houses stand behind their front."""
-    return float(size[1] / 2) if make is house else 0.0
-
-
 def lay_out(random: np.random.Generator) -> Street:
     """A street around a car that stands at the origin in one of its lanes, heading along x."""
     street = Street(random, float(random.normal(0, 0.004)), Relief.drawn(random))
-    lanes, lane = int(random.integers(2, 5)), random.uniform(2.8, 3.5)
+    lanes, lane = int(random.choice([1, 2, 3, 4], p=[0.15, 0.45, 0.2, 0.2])), random.uniform(2.8, 3.5)
     parking = random.uniform(2.0, 2.4)
-    parked = random.random(2) < 0.7
+    parked = random.random(2) < random.choice([0.1, 0.5, 0.9])
     width = lanes * lane
     right = -lane * (int(random.integers(0, lanes)) + 0.5)  # the road's right edge, without its parking bays
     left = right + width
     edges = (right - parking * parked[0], left + parking * parked[1])
-    pavement, kerb = random.uniform(1.5, 4), random.uniform(0.05, 0.15)
+    pavement, kerb = random.uniform(0.8, 4), random.uniform(0.0, 0.15)
     street.footprints.append([0, 0, 0, OWN_CAR[0], OWN_CAR[1], 1, 0])
     street.owners.append(-1)
     floor = ground(edges, pavement, kerb, REACH + 20, street.relief)
     street.meshes.append(_bent(floor, street))
+    crossing = (float(random.uniform(-40, 60)), float(random.uniform(5, 11))) if random.random() < 0.5 else (0.0, 0.0)
     for side, edge, bay in ((-1, right, parked[0]), (1, left, parked[1])):
         if bay:
-            _park(street, side, edge, parking)
+            _park(street, side, edge, parking, crossing)
     _drive(street, right, lane, lanes)
     for side, edge in zip((-1, 1), edges, strict=True):
+        if crossing[1] and random.random() < 0.8:
+            _drive_across(street, side, edge + side * pavement, crossing)
         _walk(street, side, edge, pavement, kerb)
-        _furnish(street, side, edge, pavement, kerb)
+        setback = float(random.choice([0.0, random.uniform(0, 8), random.uniform(5, 25)]))
+        _build(street, side, edge + side * pavement, setback, kerb, crossing)
+        _furnish(street, side, edge, pavement, setback, kerb, crossing)
     return street
 
 
@@ -115,14 +129,14 @@ def _vehicle(random: np.random.Generator, trucks: float) -> str:
     return str(random.choice(["Car", "Van", "Truck"], p=[0.9 - trucks, 0.1, trucks]))
 
 
-def _park(street: Street, side: int, edge: float, width: float) -> None:
+def _park(street: Street, side: int, edge: float, width: float, crossing: tuple[float, float]) -> None:
     """A row of parked vehicles, along the kerb or square to it, some of them half on the pavement."""
     random = street.random
-    square, share = random.random() < 0.2, random.uniform(0.3, 0.95)
+    square, share = random.random() < 0.2, random.uniform(0.1, 0.95)
     at = -REACH
     while at < REACH:
         at += random.uniform(2.5, 3.2) if square else random.uniform(5.0, 6.8)
-        if random.random() > share:
+        if random.random() > share or _blocks(at, 2.5, crossing):
             continue
         name = _vehicle(random, 0.02)
         yaw = np.pi / 2 * side if square else 0.0
@@ -161,24 +175,58 @@ def _walk(street: Street, side: int, edge: float, pavement: float, kerb: float) 
             street.place(pedestrian, along, edge + side * (across + 0.75), yaw, kerb * (across > -0.75), name, 0.1)
 
 
-def _furnish(street: Street, side: int, edge: float, pavement: float, kerb: float) -> None:
-    """Things between the kerb and the houses, then the houses."""
+def _drive_across(street: Street, side: int, edge: float, crossing: tuple[float, float]) -> None:
+    """Vehicles in the street that meets this one at ``crossing`` (where, how wide), on one side."""
+    random = street.random
+    middle, width = crossing
+    for lane in (-1, 1):
+        out = random.uniform(1, 20)
+        while out < REACH / 2:
+            name = "Cyclist" if random.random() < 0.08 else _vehicle(random, 0.04)
+            across = middle + lane * (width / 4 + random.normal(0, 0.15))
+            yaw = np.pi / 2 * lane * side + np.pi * (random.random() < 0.1) + random.normal(0, 0.1)
+            street.place(MAKERS[name], across, edge + side * (out + 2.5), yaw, name=name, gap=0.6)
+            out += 6 + random.exponential(20)
+
+
+def _blocks(along: float, reach: float, crossing: tuple[float, float]) -> bool:
+    """Whether something that reaches so far to both sides would stand in the street that crosses."""
+    return crossing[1] > 0 and abs(along - crossing[0]) < crossing[1] / 2 + reach
+
+
+def _build(street: Street, side: int, edge: float, setback: float, kerb: float, crossing: tuple[float, float]) -> None:
+    """Houses: in a closed row, or each by itself, and turned a little."""
+    random = street.random
+    row, built, turned = random.random() < 0.5, random.uniform(0.2, 1), random.choice([0.0, 0.1, 0.4])
+    at = -REACH + random.uniform(0, 15)
+    while at < REACH:
+        at += 0.0 if row else random.uniform(2, 12)
+        across = setback + (random.choice([0.0, random.uniform(0, 2)]) if row else random.exponential(1.5))
+        yaw = (0.0 if side > 0 else np.pi) + (0.0 if row else random.normal(0, turned))
+        half = 0.0
+        if random.random() < built:
+            half = float(random.uniform(3, 12))
+            at += half
+            if not _blocks(at, half, crossing):
+                make = partial(house, width=2 * half)
+                street.place(make, at, edge + side * (0.2 + across), yaw, kerb, gap=-0.05, beside=side)
+        at += half if half else 8.0
+
+
+def _furnish(
+    street: Street, side: int, edge: float, pavement: float, setback: float, kerb: float, crossing: tuple[float, float]
+) -> None:
+    """Things between the kerb and the houses, and behind where there are none."""
     random = street.random
     makers = [make for make, _ in ROADSIDE]
-    weights = np.array([weight for _, weight in ROADSIDE]) * random.uniform(0.1, 1.9, len(makers))
-    setback = random.choice([0.0, random.uniform(0, 12)])
-    for _ in range(random.poisson(random.choice([30, 60, 110]))):
+    weights = np.array([weight for _, weight in ROADSIDE]) * random.uniform(0.0, 2, len(makers)) ** 2
+    for _ in range(random.poisson(random.choice([60, 120, 200]))):
         make = makers[random.choice(len(makers), p=weights / weights.sum())]
-        across = random.choice([0.6, pavement + 0.4, random.uniform(pavement, pavement + setback + 6)])
-        yaw = random.normal(0, 0.05) + np.pi / 2 * (random.random() < 0.15)
-        street.place(make, random.uniform(-REACH, REACH), edge + side * across, yaw, kerb, gap=0.1)
-    at = -REACH + random.uniform(0, 20)
-    built = random.uniform(0.3, 1)
-    while at < REACH:
-        at += random.uniform(10, 26)
-        if random.random() < built:
-            across = pavement + setback + random.exponential(1.0)
-            street.place(house, at, edge + side * across, 0.0 if side > 0 else np.pi, kerb, gap=0.1)
+        across = random.choice([0.3, pavement + 0.1, random.uniform(0.3, pavement + setback + 8)])
+        yaw = random.normal(0, 0.08) + np.pi / 2 * (random.random() < 0.2)
+        along = random.triangular(-REACH, 0, REACH)
+        if not _blocks(along, 1.0, crossing):
+            street.place(make, along, edge + side * across, yaw, kerb, gap=0.1, beside=side)
 
 
 def heading(random: np.random.Generator) -> float:

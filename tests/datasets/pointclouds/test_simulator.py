@@ -9,11 +9,13 @@ import torch
 from datasets.errors import InputError
 from datasets.pointclouds.boxes import meet_bev, points_in_boxes
 from datasets.pointclouds.simulator import BEAMS, Beams, SimulatedStreets
+from datasets.pointclouds.simulator.buildings import house
+from datasets.pointclouds.simulator.furniture import ROADSIDE
 from datasets.pointclouds.simulator.meshes import Material, box, join, of, tube
 from datasets.pointclouds.simulator.people import cyclist, pedestrian
 from datasets.pointclouds.simulator.sensor import scan
 from datasets.pointclouds.simulator.streets import MAKERS, lay_out
-from datasets.pointclouds.simulator.surroundings import ROADSIDE, house
+from datasets.pointclouds.simulator.vegetation import tree
 from datasets.pointclouds.simulator.vehicles import GLASS, car, truck, van
 
 CHALK = Material(1.0)
@@ -114,6 +116,11 @@ def test_surroundings_are_sound_meshes(make) -> None:
         assert np.isfinite(mesh.vertices).all()
         assert mesh.triangles.max() < len(mesh.vertices)
         assert (size > 0).all()
+        low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+        assert high[2] > 0.2
+        if make is not tree:  # whose crown hangs over
+            np.testing.assert_allclose((low + high)[:2] / 2, 0, atol=1.5)
+            assert ((high - low)[:2] < size + 2.4).all()
 
 
 def test_meshes_join_and_move() -> None:
