@@ -25,7 +25,9 @@ NOTES = {
 FIRST = ("psnr", "ssim", "lpips_vgg", "lpips_vgg_papers", "seconds", "gaussians", "peak_mb")
 
 
-def benchmark(config: Path, *, root: Path, out: Path, seeds: int = 3, views: int | None = None) -> None:
+def benchmark(
+    config: Path, *, root: Path, out: Path, seeds: int = 3, views: int | None = None, report: bool = True
+) -> None:
     """Fit and test a configuration with seeds 0 to N - 1; write OUT/table.json with mean and spread, and print it.
 
     Each fit is a process of its own, so that its seconds and peak memory are those of `recon3d fit` from start to end.
@@ -38,6 +40,7 @@ def benchmark(config: Path, *, root: Path, out: Path, seeds: int = 3, views: int
         out: Folder for the runs and table.json; made if it does not exist.
         seeds: Number of seeds.
         views: Number of train views, where it is not to be the configuration's.
+        report: Whether every seed gets a report page, which takes a while.
     """
     about = {
         **about_configuration(config, seeds, "configs/recon3d"),
@@ -49,7 +52,7 @@ def benchmark(config: Path, *, root: Path, out: Path, seeds: int = 3, views: int
     def measure(run: Path, seed: int) -> dict[str, Any]:
         arguments = [f"--config={config}", f"--data.root={about['root']}", f"--out={run}", f"--seed={seed}", *more]
         seconds, peak_mb = measured([*PROGRAM, "fit", *arguments])
-        measured([*PROGRAM, "test", str(run)])
+        measured([*PROGRAM, "test", str(run), f"--report={str(report).lower()}"])
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         result = {key: metrics[key] for key in ("scene", "train", "gaussians", "fit", "mean", "images", "conventions")}
         return {**result, "seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)}
