@@ -13,12 +13,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.errors import InputError
+from datasets.pictures import save_picture
 from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.boxes import points_in_boxes
 from datasets.pointclouds.types import PointCloudSample
 from detection.check_alignment import explain
 from detection.check_pictures import annotated_frame, objects_of_class
-from detection.pictures import write_picture
 
 POOR_FIT = 0.35  # mean share of an object's points that boxes hold, below which they do not lie on objects
 EMPTY_SHARE = 0.3  # share of boxes without points that is worth a warning
@@ -296,8 +296,8 @@ def _draw(seen: Sequence[PointCloudSample], out: Path, limits: Sequence[float] |
     annotated = sorted(seen, key=lambda sample: -len(sample.boxes or ()))[:PICTURES]
     for i, sample in enumerate(annotated):
         written.append(out / f"frame_{i}.png")
-        write_picture(written[-1], annotated_frame(sample, limits))
+        save_picture(written[-1], annotated_frame(sample, limits))
     for label, name in enumerate(seen[0].class_names):
         written.append(out / f"class_{label}.png")
-        write_picture(written[-1], objects_of_class(seen, label, name))
+        save_picture(written[-1], objects_of_class(seen, label, name))
     return written

@@ -12,12 +12,13 @@ import torch
 from tqdm import tqdm
 
 from datasets.errors import InputError
+from datasets.pictures import save_picture
 from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.programs.devices import Device, torch_device
 from datasets.programs.run_folder import write_text
 from detection.detector import Detector
-from detection.pictures import from_above, write_picture
+from detection.pictures import from_above
 from detection.protocols import Protocol, Score
 from detection.run import METRICS, PICTURES, open_protocol, open_samples, read_config
 from detection.trained import load_model
@@ -118,4 +119,4 @@ def draw(path: Path, detector: Detector, sample: PointCloudSample, found: Boxes3
     """Write a picture from above of what was found and what is annotated."""
     path.parent.mkdir(parents=True, exist_ok=True)
     limits, names = detector.grid.point_range, sample.class_names
-    write_picture(path, from_above(sample.points, limits, names, confident(found, score), sample.boxes, sample.frame))
+    save_picture(path, from_above(sample.points, limits, names, confident(found, score), sample.boxes, sample.frame))

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.files import replacing
+from datasets.pictures import to_bytes
 from datasets.pointclouds.boxes import corners_bev
 from datasets.pointclouds.types import Boxes3D
 from datasets.types import Cameras
 
-COLOURS = ((90, 200, 255), (120, 255, 120), (255, 140, 220), (255, 210, 90), (120, 120, 255), (255, 255, 255))
-OUTLINE = (80, 80, 255)
+COLOURS = ((255, 200, 90), (120, 255, 120), (220, 140, 255), (90, 210, 255), (255, 120, 120), (255, 255, 255))
+OUTLINE = (255, 80, 80)
 ANNOTATED = (255, 255, 255)
 NEAR = 0.1  # metres in front of a camera
 EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 
 
 def colour(label: int) -> tuple[int, int, int]:
-    """The colour (blue, green, red) of a class."""
+    """The colour of a class."""
     return COLOURS[label % len(COLOURS)]
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a PNG that is whole or absent."""
-    done, data = cv2.imencode(".png", picture)
-    if not done:
-        raise ValueError(f"a picture of shape {picture.shape} and type {picture.dtype} cannot be written as PNG")
-    with replacing(path) as part:
-        part.write_bytes(data.tobytes())
 
 
 def from_above(
@@ -46,7 +36,7 @@ def from_above(
     pixels: int = 900,
     outline: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """[H, W, 3] uint8 blue, green, red: x up and y to the left, the longer side ``pixels`` long.
+    """[H, W, 3] uint8: x up and y to the left, the longer side ``pixels`` long.
 
     Points are brighter where higher. What was found has its class's colour, a line from the middle to the front and its
     score; what is annotated is white.
@@ -108,13 +98,13 @@ def write_legend(picture: np.ndarray, title: str, class_names: Sequence[str], an
 
 
 def in_photo(image: np.ndarray, camera: Cameras, found: Boxes3D) -> np.ndarray:
-    """[H, W, 3] uint8 blue, green, red: the edges of boxes drawn into a photo.
+    """[H, W, 3] uint8: the edges of boxes drawn into a photo.
 
     Args:
-        image: [H, W, 3] float in 0..1, red, green, blue.
+        image: [H, W, 3] float in 0..1.
         camera: the one camera that took it, its world being the axes of the boxes.
     """
-    picture = np.ascontiguousarray((image[..., ::-1] * 255).round().astype(np.uint8))
+    picture = to_bytes(image)
     pose, intrinsics = camera.world_to_camera[0].double(), camera.intrinsics[0].double()
     corners = found.corners().double() @ pose[:3, :3].T + pose[:3, 3]
     for box, label in zip(corners, found.labels.tolist(), strict=True):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from datasets.errors import InputError, SceneError
+from datasets.pictures import save_picture
 from datasets.pointclouds.clouds import finite_points
 from datasets.pointclouds.formats import SUFFIXES, read_cloud
 from datasets.pointclouds.kitti_calibration import AXES_ONLY, KittiCalibration, from_boxes, read_calibration
@@ -23,7 +23,7 @@ from datasets.programs.run_folder import write_text
 from datasets.programs.shots import photographer
 from datasets.scenes.images import read_image
 from detection.evaluate import confident, detect, draw
-from detection.pictures import in_photo, write_picture
+from detection.pictures import in_photo
 from detection.trained import load_model
 
 SIZE_3D = (960, 540)
@@ -86,10 +86,10 @@ def predict_clouds(
             draw(out / f"{path.stem}.png", trained.detector, sample, found, score)
             if shoot is not None and len(points):
                 seen = shoot([path, out / f"{path.stem}.json"], SIZE_3D, columns=len(trained.channels))
-                write_picture(out / f"{path.stem}_3d.png", np.ascontiguousarray(seen[..., ::-1]))
+                save_picture(out / f"{path.stem}_3d.png", seen)
             camera = calibration.camera(size)
             if photo is not None and camera is not None:
-                write_picture(out / f"{path.stem}_photo.png", in_photo(read_image(photo), camera, found))
+                save_picture(out / f"{path.stem}_photo.png", in_photo(read_image(photo), camera, found))
     print(f"{total} boxes in {len(files)} clouds: {out}")
 
 

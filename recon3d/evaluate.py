@@ -16,13 +16,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.errors import SceneError
+from datasets.pictures import save_picture, to_bytes
 from datasets.programs.devices import Device, torch_device
 from datasets.types import Scene
 from recon3d.calibration import Calibration
 from recon3d.fitting.run_folder import FIT, write_text
 from recon3d.metrics import avge, composite, psnr, ssim
 from recon3d.metrics.lpips import NO_WEIGHTS, Lpips, find_lpips
-from recon3d.pictures import colour_depth, colour_error, depth_range, draw, heat, save_image, to_bytes
+from recon3d.pictures import colour_depth, colour_error, depth_range, draw, heat
 from recon3d.runs import METRICS, RENDERS, open_scene_of, open_splat, read_json
 from recon3d.splats import Splat
 from recon3d.uncertainty import predict, told_by_all
@@ -141,19 +142,19 @@ def evaluate(
         images.append({"name": name, "photo": scene.photos[index].path.name, **measured})
         if pictures is not None:
             colour = render.colour.cpu().numpy()
-            save_image(pictures / f"{name}.png", to_bytes(colour))
-            save_image(pictures / f"{name}_photo.png", to_bytes(view.image))
-            save_image(pictures / f"{name}_error.png", colour_error(colour, view.image))
+            save_picture(pictures / f"{name}.png", to_bytes(colour))
+            save_picture(pictures / f"{name}_photo.png", to_bytes(view.image))
+            save_picture(pictures / f"{name}_error.png", colour_error(colour, view.image))
             depths[name] = render.depth
         if calibration is not None and told is not None:
             prediction = predict(on_device, scene.cameras[index], told, scene.background is not None)
             calibration.add(prediction.error, prediction.colour, view.image, view.mask)
             if pictures is not None:
-                save_image(pictures / f"{name}_predicted.png", heat(prediction.error))
+                save_picture(pictures / f"{name}_predicted.png", heat(prediction.error))
     if pictures is not None:
         near, far = depth_range(depths.values())
         for name, depth in depths.items():
-            save_image(pictures / f"{name}_depth.png", colour_depth(depth, near, far))
+            save_picture(pictures / f"{name}_depth.png", colour_depth(depth, near, far))
     return images
 
 

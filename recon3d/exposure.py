@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from datasets.geometry import project
-from recon3d.pictures import to_bytes
+from datasets.pictures import to_bytes
 from recon3d.priors.agreement import round_trip_error
 from recon3d.priors.epipolar import Pair, pixel_centres
 from recon3d.priors.view_selection import candidate_pairs, shared_landmarks

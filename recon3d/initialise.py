@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from datasets.geometry import project
+from datasets.pictures import to_bytes
 from datasets.types import Points, expect_shape
 from recon3d.gaussians import Gaussians
 from recon3d.initialisation.clouds import Cloud, back_project, footprint, neighbour_distance
 from recon3d.initialisation.far_layer import far_layer
 from recon3d.initialisation.surfaces import Surface, complete_surfaces
-from recon3d.pictures import to_bytes
 from recon3d.priors.epipolar import pixel_centres
 from recon3d.priors.landmarks import Landmarks
 from recon3d.priors.types import DepthEstimate, DepthPrior

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from datasets.errors import InputError
 from datasets.files import replacing
+from datasets.pictures import read_picture, save_picture, to_bytes
 from datasets.programs.devices import Device, torch_device
 from datasets.scenes import open_scene
 from datasets.types import Cameras
 from recon3d import paths
 from recon3d.fitting.run_folder import SPLAT, write_text
-from recon3d.pictures import Picture, colour_depth, depth_range, draw, read_image, save_image, to_bytes
+from recon3d.pictures import Picture, colour_depth, depth_range, draw
 from recon3d.runs import CAMERAS, RENDERS, VIDEO, open_scene_of, open_splat
 from recon3d.splats import Splat, load_splat
 from recon3d.video import write_video
@@ -115,18 +116,18 @@ def render_frames(splat: Splat, cameras: Cameras, folder: Path, *, source: Path,
 
     def colours() -> Iterator[np.ndarray]:
         for i in tqdm(range(count), desc="render", unit="frame"):
-            picture = read_image(folder / _image(i))
+            picture = read_picture(folder / _image(i))
             if picture is None:
                 seen = _draw(splat, cameras[i])
                 picture = to_bytes(seen.colour.cpu().numpy())
                 _save_depth(folder / _depth(i), seen.depth * _unit(splat))
-                save_image((folder / _depth(i)).with_suffix(".png"), colour_depth(seen.depth, near, far))
-                save_image(folder / _image(i), picture)  # last: a frame whose picture is there is complete
+                save_picture((folder / _depth(i)).with_suffix(".png"), colour_depth(seen.depth, near, far))
+                save_picture(folder / _image(i), picture)  # last: a frame whose picture is there is complete
             yield picture
 
     def depths() -> Iterator[np.ndarray]:
         for i in range(count):
-            coloured = read_image((folder / _depth(i)).with_suffix(".png"))
+            coloured = read_picture((folder / _depth(i)).with_suffix(".png"))
             if coloured is None:
                 depth = np.load(folder / _depth(i), allow_pickle=False).astype(np.float32) / _unit(splat)
                 coloured = colour_depth(depth, near, far)

@@ -1,55 +1,20 @@
-"""Pictures of splats: what a camera sees, 8 bit images, colour maps of depth and error, files never half written."""
+"""Pictures of splats: what a camera sees, colour maps of depth and error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.files import replacing
 from datasets.types import Cameras
 from recon3d.gaussians import Gaussians
 from recon3d.render import render
 
 ERROR_AT_FULL_COLOUR = 0.3  # mean absolute error of the three channels
-
-
-def to_bytes(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] real values, clamped to 0..1 and rounded to uint8."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-
-
-def encode(image: np.ndarray, suffix: str, quality: int = 90) -> bytes:
-    """An RGB (uint8 [H, W, 3]) or single channel (uint8 or uint16 [H, W]) image as a file of type ``suffix``.
-
-    Args:
-        image: the pixels.
-        suffix: ".png", ".jpg" or ".webp".
-        quality: 1..100, of the two that lose something.
-    """
-    flags = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}.get(suffix, [])
-    swapped = np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
-    return cv2.imencode(suffix, swapped, flags)[1].tobytes()
-
-
-def save_image(path: Path, image: np.ndarray) -> None:
-    """Write an image as :func:`encode` takes it; a file already there is replaced at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(encode(image, path.suffix))
-
-
-def read_image(path: Path) -> np.ndarray | None:
-    """RGB uint8 [H, W, 3] of an image file, or None where there is none or it cannot be decoded."""
-    if not path.is_file():
-        return None
-    image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
-    return None if image is None else np.ascontiguousarray(image[..., ::-1])
 
 
 def depth_range(depths: Iterable[np.ndarray]) -> tuple[float, float]:

@@ -13,12 +13,13 @@ import numpy as np
 
 from datasets.errors import InputError
 from datasets.files import replacing
+from datasets.pictures import save_picture, to_bytes
 from datasets.programs.fit_command import quiet
 from recon3d.fitting.command import FitCLI
 from recon3d.fitting.run_folder import write_text
 from recon3d.initialisation.clouds import back_project
 from recon3d.initialise import DenseInitialiser
-from recon3d.pictures import colour_depth, depth_range, save_image, to_bytes
+from recon3d.pictures import colour_depth, depth_range
 from recon3d.priors.types import DepthEstimate
 from recon3d.views import TrainingViews
 
@@ -92,9 +93,9 @@ def write(folder: Path, views: TrainingViews, estimates: Sequence[DepthEstimate]
         with replacing(folder / DEPTH / f"{name}.npy") as temporary:
             np.save(temporary, estimate.depth, allow_pickle=False)
         grey = np.rint(255 * estimate.confidence).astype(np.uint8)
-        save_image(folder / CONFIDENCE / f"{name}.png", grey)
+        save_picture(folder / CONFIDENCE / f"{name}.png", grey)
         panels = [to_bytes(view.image), colour_depth(estimate.depth, near, far), cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)]
-        save_image(folder / PICTURES / f"{name}.png", np.concatenate(panels, axis=1))
+        save_picture(folder / PICTURES / f"{name}.png", np.concatenate(panels, axis=1))
         vertices.append(_vertices(views, i, estimate, to_source))
     _write_points(folder / POINTS, np.concatenate(vertices))
 

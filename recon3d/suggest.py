@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from datasets.errors import InputError
+from datasets.pictures import save_picture, to_bytes
 from datasets.programs.devices import Device, torch_device
 from datasets.types import Cameras, Scene
 from recon3d import paths
 from recon3d.camera_map import camera_map
 from recon3d.fitting.run_folder import write_text
 from recon3d.novel_views import camera_records, focus_of
-from recon3d.pictures import heat, save_image, to_bytes
+from recon3d.pictures import heat
 from recon3d.runs import CAMERAS, SUGGESTION_MAP, SUGGESTIONS, open_scene_of, open_splat
 from recon3d.splats import Splat
 from recon3d.suggestion import Suggestion, suggest_views
@@ -65,9 +66,9 @@ def suggest(
     lines = []
     for rank, suggestion in enumerate(found, 1):
         seen = predict(splat, pool[suggestion.index], told, known)
-        save_image(folder / f"{rank}.png", np.hstack([to_bytes(seen.colour), heat(seen.error)]))
+        save_picture(folder / f"{rank}.png", np.hstack([to_bytes(seen.colour), heat(seen.error)]))
         lines.append(f"{rank}. {_words(names, suggestion.index, pool, used, scene)}: {_gain(suggestion)}")
-    save_image(folder / SUGGESTION_MAP, camera_map(splat, used, pool, [suggestion.index for suggestion in found]))
+    save_picture(folder / SUGGESTION_MAP, camera_map(splat, used, pool, [suggestion.index for suggestion in found]))
     write_text(folder / CAMERAS, _listing(found, lines, pool, splat))
     print("\n".join(lines))
     print(f"poses, pictures and map: {folder}")

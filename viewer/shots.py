@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from datasets.errors import InputError
-from datasets.files import replacing
+from datasets.pictures import save_picture
 from datasets.types import Cameras
 from viewer.drawing import draw
 from viewer.reading import Contents, open_all
@@ -78,9 +77,3 @@ def check_frame(contents: Contents, frame: int) -> None:
     """Raise InputError unless there is such a moment."""
     if not 0 <= frame < contents.frames:
         raise InputError(f"there is no frame {frame}: frames 0 to {contents.frames - 1} are open")
-
-
-def save_picture(path: Path, image: np.ndarray) -> None:
-    """Write uint8 [H, W, 3]; a file already there is replaced at once or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(cv2.imencode(path.suffix, np.ascontiguousarray(image[..., ::-1]))[1].tobytes())

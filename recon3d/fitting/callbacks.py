@@ -11,12 +11,13 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from datasets.pictures import save_picture, to_bytes
 from datasets.programs.history import StepHistory
 from datasets.programs.progress import StepBar
 from recon3d.fitting.data import Batch, SceneData
 from recon3d.fitting.module import SplatModule
 from recon3d.fitting.run_folder import PREVIEWS
-from recon3d.pictures import colour_depth, depth_range, draw, save_image, to_bytes
+from recon3d.pictures import colour_depth, depth_range, draw
 
 
 class History(StepHistory):
@@ -102,7 +103,7 @@ class Previews(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SceneData)
         path = Path(trainer.default_root_dir) / PREVIEWS / f"step_{step:06d}.png"
-        save_image(path, preview(pl_module, data.batch(0, pl_module.device)))
+        save_picture(path, preview(pl_module, data.batch(0, pl_module.device)))
 
 
 def preview(module: SplatModule, batch: Batch) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 import yaml
 
 from datasets.errors import InputError, SceneError
+from datasets.pictures import read_picture, to_bytes
 from datasets.programs.shots import photographer
 from recon3d.fitting.run_folder import HISTORY, PREVIEWS, SPLAT
-from recon3d.pictures import read_image, to_bytes
 from recon3d.runs import (
     CAMERAS,
     METRICS,
@@ -108,10 +108,10 @@ def gather(run: Path, root: Path | None = None) -> Content:
         history=_history(run),
         metrics=metrics,
         views=_views(run, metrics),
-        previews=[(path.stem, image) for path in _chosen(previews) if (image := read_image(path)) is not None],
+        previews=[(path.stem, image) for path in _chosen(previews) if (image := read_picture(path)) is not None],
         video=run / VIDEO if (run / VIDEO).is_file() else None,
         suggestions=_suggestions(run),
-        suggestion_map=read_image(run / SUGGESTIONS / SUGGESTION_MAP),
+        suggestion_map=read_picture(run / SUGGESTIONS / SUGGESTION_MAP),
         outside=None if missing else _outside(run, root),
         splat_bytes=(run / SPLAT).stat().st_size if (run / SPLAT).is_file() else 0,
         budget=float(budget) if isinstance(budget := config.get("budget"), (int, float)) else None,
@@ -134,7 +134,7 @@ def _suggestions(run: Path) -> list[tuple[str, np.ndarray]]:
     frames = listing.get("frames") if isinstance(listing, dict) else [] if listing is None else None
     if not isinstance(frames, list) or not all(isinstance(f, dict) and isinstance(f.get("text"), str) for f in frames):
         raise SceneError(path, "does not hold suggestions", "Make it again with `recon3d suggest`")
-    pictures = (read_image(run / SUGGESTIONS / f"{rank}.png") for rank in range(1, len(frames) + 1))
+    pictures = (read_picture(run / SUGGESTIONS / f"{rank}.png") for rank in range(1, len(frames) + 1))
     return [(frame["text"], image) for frame, image in zip(frames, pictures, strict=True) if image is not None]
 
 
@@ -170,7 +170,7 @@ def _views(run: Path, metrics: dict[str, Any] | None) -> list[TestView]:
         pictures = {
             kind: found
             for kind, suffix in SUFFIXES.items()
-            if (found := read_image(run / RENDERS / "test" / f"{name}{suffix}.png")) is not None
+            if (found := read_picture(run / RENDERS / "test" / f"{name}{suffix}.png")) is not None
         }
         if "render" in pictures and "photo" in pictures:
             views.append(TestView(image["name"], pictures, measures(image)))

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 
-from recon3d.pictures import encode
+from datasets.pictures import encode
 from recon3d.video import read_video, write_video
 
 LARGEST_VIDEO = 3_000_000  # bytes; larger ones are embedded in the first of these that is small enough, or the last

@@ -12,10 +12,11 @@ import pytest
 import torch
 import yaml
 
+from datasets.pictures import save_picture, to_bytes
 from datasets.types import Cameras
 from recon3d import paths
 from recon3d.gaussians import SH_C0, Gaussians
-from recon3d.pictures import draw, save_image, to_bytes
+from recon3d.pictures import draw
 from recon3d.splats import Splat, save_splat
 
 WIDTH, HEIGHT = 72, 54
@@ -64,7 +65,7 @@ def fitted_run(tmp_path: Path) -> FittedRun:
     frames = []
     for i in range(5):
         photo = draw(truth.gaussians, cameras[i], background).colour.numpy()
-        save_image(scene / f"photo_{i}.png", to_bytes(photo))
+        save_picture(scene / f"photo_{i}.png", to_bytes(photo))
         k, part = cameras.intrinsics[i], "test" if i in (1, 3) else "train"
         frame = {"file": f"photo_{i}.png", "width": WIDTH, "height": HEIGHT, "split": part}
         frame |= {"fx": float(k[0, 0]), "fy": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2])}

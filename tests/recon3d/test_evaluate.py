@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from datasets.errors import SceneError
+from datasets.pictures import read_picture
 from datasets.types import Cameras, Photo, Scene, View
 from recon3d.evaluate import compare, evaluate, evaluate_run, means, names, table
 from recon3d.metrics import avge, composite, psnr, ssim
 from recon3d.metrics.lpips import Lpips, LpipsWeightsError
-from recon3d.pictures import draw, read_image
+from recon3d.pictures import draw
 from recon3d.splats import load_splat
 
 
@@ -61,7 +62,7 @@ def test_without_weights_the_rest_is_measured_and_the_reason_stated(
     splat = load_splat(fitted_run.folder / "splat.safetensors")
     for image, index in zip(metrics["images"], (1, 3), strict=True):
         colour = draw(splat.gaussians, fitted_run.cameras[index], splat.background).colour
-        pixels = read_image(fitted_run.scene / f"photo_{index}.png")
+        pixels = read_picture(fitted_run.scene / f"photo_{index}.png")
         assert pixels is not None
         photo = torch.from_numpy(pixels.astype(np.float32) / 255)
         assert image["psnr"] == pytest.approx(psnr(colour, photo), abs=1e-5)  # real numbers, not the 8 bit picture
@@ -85,12 +86,12 @@ def test_pictures_of_every_test_view(fitted_run: Any) -> None:
     expected = {f"photo_{i}{kind}.png" for i in (1, 3) for kind in ("", "_photo", "_depth", "_error", "_predicted")}
     assert {path.name for path in folder.iterdir()} == expected
     for name in expected:
-        picture = read_image(folder / name)
+        picture = read_picture(folder / name)
         assert picture is not None
         assert picture.shape == (54, 72, 3)
         assert picture.std() > 3  # not empty
     np.testing.assert_array_equal(
-        read_image(folder / "photo_1_photo.png"), read_image(fitted_run.scene / "photo_1.png")
+        read_picture(folder / "photo_1_photo.png"), read_picture(fitted_run.scene / "photo_1.png")
     )
 
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from datasets.errors import InputError, SceneError
+from datasets.pictures import read_picture, to_bytes
 from datasets.scenes import open_scene
 from recon3d import novel_views, paths
 from recon3d.novel_views import focus_of, render
-from recon3d.pictures import draw, read_image, to_bytes
+from recon3d.pictures import draw
 from recon3d.splats import Splat, SplatError, load_splat, save_splat
 from recon3d.video import read_video
 
@@ -60,7 +61,7 @@ def test_a_file_of_cameras(fitted_run: Any) -> None:
     folder = fitted_run.folder / "renders" / "cameras"
     assert frame_count(folder / "video.mp4") == 5
     for i in range(5):
-        got, photo = read_image(folder / "images" / f"{i:05d}.png"), read_image(fitted_run.scene / f"photo_{i}.png")
+        got, photo = read_picture(folder / "images" / f"{i:05d}.png"), read_picture(fitted_run.scene / f"photo_{i}.png")
         assert got is not None
         assert photo is not None
         assert got.shape == (27, 36, 3)
@@ -108,7 +109,7 @@ def test_a_splat_file_alone_is_orbited(fitted_run: Any, tmp_path: Path) -> None:
     folder = tmp_path / "ball_orbit"
     assert frame_count(folder / "video.mp4") == 4
     for i in range(4):
-        picture = read_image(folder / "images" / f"{i:05d}.png")
+        picture = read_picture(folder / "images" / f"{i:05d}.png")
         assert picture is not None
         assert picture.shape == (54, 96, 3)
         away = np.abs(picture.astype(int) - np.array([51, 77, 102])).sum(axis=2) > 30

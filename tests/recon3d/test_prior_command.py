@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from datasets.geometry import project
+from datasets.pictures import read_picture
 from datasets.scenes import builtin
 from recon3d.__main__ import main
-from recon3d.pictures import read_image
 from recon3d.prior_command import names_of, write
 from recon3d.priors.file_depth import FileDepth
 from recon3d.priors.measured_depth import MeasuredDepth
@@ -46,10 +46,10 @@ def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         depth = np.load(out / "depth" / f"{row['name']}.npy")
         assert depth.dtype == np.float32
         assert (depth > 0).mean() == pytest.approx(row["known"])
-        picture = read_image(out / "pictures" / f"{row['name']}.png")
+        picture = read_picture(out / "pictures" / f"{row['name']}.png")
         assert picture is not None
         assert picture.shape == (depth.shape[0], 3 * depth.shape[1], 3)
-        assert read_image(out / "confidence" / f"{row['name']}.png") is not None
+        assert read_picture(out / "confidence" / f"{row['name']}.png") is not None
     assert run(out, *MEASURED) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert run(out, *MEASURED, "--overwrite") == 0

@@ -12,12 +12,12 @@ import torch
 import yaml
 
 from datasets.errors import InputError, SceneError
+from datasets.pictures import read_picture
 from datasets.types import Scene, View
 from recon3d import paths
 from recon3d.__main__ import main
 from recon3d.camera_map import SUGGESTED, USED, camera_map
 from recon3d.novel_views import render
-from recon3d.pictures import read_image
 from recon3d.report import write_report
 from recon3d.runs import open_scene_of
 from recon3d.splats import Splat
@@ -107,7 +107,7 @@ def test_the_command_writes_words_pictures_and_cameras(
     assert [frame["text"] for frame in frames] == printed[:2]
     assert frames[0]["after"] < frames[0]["before"]
     for rank in (1, 2):
-        picture = read_image(folder / f"{rank}.png")
+        picture = read_picture(folder / f"{rank}.png")
         assert picture is not None
         assert picture.shape == (54, 144, 3)
         assert picture.std() > 3
@@ -115,8 +115,8 @@ def test_the_command_writes_words_pictures_and_cameras(
     assert "Next photos" in page
     assert printed[0] in page
     render(run, path=str(folder / "cameras.json"), report=False)
-    seen = read_image(run / "renders" / "cameras" / "images" / "00000.png")
-    first = read_image(folder / "1.png")
+    seen = read_picture(run / "renders" / "cameras" / "images" / "00000.png")
+    first = read_picture(folder / "1.png")
     assert seen is not None
     assert first is not None
     assert np.abs(seen.astype(int) - first[:, :72]).max() <= 1

@@ -12,11 +12,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 
+from datasets.pictures import encode
 from viewer.layers import CamerasLayer, Choice, Layer, Slider, SplatLayer
-from viewer.primitives import Dots, Panel, Primitive, Segments, Surroundings
+from viewer.primitives import Dots, Primitive, Segments, Surroundings
 from viewer.splats import ShownSplat
 
 SH_C0 = 0.28209479177387814
@@ -122,16 +122,12 @@ def _shape(primitive: Primitive, arrays: Arrays) -> dict[str, Any]:
         scores = None if primitive.scores is None else arrays.add(primitive.scores)
         ends, rgb = arrays.add(primitive.ends), arrays.add(primitive.rgb)
         return {"kind": "lines", "ends": ends, "rgb": rgb, "size": primitive.width, "scores": scores, **around}
-    return {"kind": "panels", "corners": arrays.add(primitive.corners), "image": arrays.add(_jpeg(primitive)), **around}
+    image = arrays.add(encode(primitive.image, ".jpg", 85))
+    return {"kind": "panels", "corners": arrays.add(primitive.corners), "image": image, **around}
 
 
 def _around(around: Surroundings) -> dict[str, Any]:
     return {"centre": around.centre.tolist(), "radius": around.radius}
-
-
-def _jpeg(panel: Panel) -> bytes:
-    swapped = np.ascontiguousarray(panel.image[..., ::-1])
-    return cv2.imencode(".jpg", swapped, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
 
 
 def _splat(splat: ShownSplat, arrays: Arrays) -> dict[str, Any]:

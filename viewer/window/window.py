@@ -18,8 +18,8 @@ import open3d as o3d
 import open3d.visualization.gui as gui
 
 from datasets.errors import InputError
+from datasets.pictures import save_picture
 from viewer.reading import Contents
-from viewer.shots import save_picture
 from viewer.stage import Stage
 from viewer.viewpoint import Viewpoint
 from viewer.window.panel import layer_controls, make_combobox, make_slider, row

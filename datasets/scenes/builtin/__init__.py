@@ -12,12 +12,12 @@ import math
 from functools import lru_cache, partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from datasets.errors import InputError
 from datasets.files import replacing
+from datasets.pictures import save_picture, to_bytes
 from datasets.scenes.builtin.still_life import furnish
 from datasets.scenes.builtin.tracer import World
 from datasets.scenes.splits import spread
@@ -78,9 +78,7 @@ def write(folder: Path, size: tuple[int, int] = SIZE, *, seed: int = 0) -> None:
         view = photo.load()
         assert view.depth is not None
         depth = Path("depth") / f"{photo.path.stem}.npy"
-        bgr = np.round(view.image[:, :, ::-1] * 255).astype(np.uint8)
-        with replacing(folder / photo.path) as part:
-            part.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
+        save_picture(folder / photo.path, to_bytes(view.image))
         with replacing(folder / depth) as part:
             np.save(part, view.depth, allow_pickle=False)
         k = scene.cameras.intrinsics[index].tolist()

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from datasets.errors import SceneError
+from datasets.pictures import save_picture
 from recon3d.evaluate import evaluate_run
 from recon3d.novel_views import render
-from recon3d.pictures import save_image
 from recon3d.report import media, report, write_report
 from recon3d.report.chart import chart, nice_ticks, number, running_mean
 from recon3d.report.content import MOST_PHOTOS, MOST_PREVIEWS, MOST_VIEWS
@@ -71,7 +71,7 @@ def test_a_full_report(tested_run: Any) -> None:
     run = tested_run.folder
     (run / "previews").mkdir()
     for step in (1, 100, 500):
-        save_image(run / "previews" / f"step_{step:06d}.png", np.full((54, 216, 3), 90, np.uint8))
+        save_picture(run / "previews" / f"step_{step:06d}.png", np.full((54, 216, 3), 90, np.uint8))
     render(run, frames=5)
     page = Page(run / "report.html")
     metrics = json.loads((run / "metrics.json").read_text())
@@ -158,8 +158,8 @@ def test_hostile_names_and_configuration_stay_text(tested_run: Any) -> None:
 
 
 def test_names_cannot_reach_other_files(tested_run: Any, tmp_path: Path) -> None:
-    save_image(tmp_path / "secret.png", np.zeros((4, 4, 3), np.uint8))
-    save_image(tmp_path / "secret_photo.png", np.zeros((4, 4, 3), np.uint8))
+    save_picture(tmp_path / "secret.png", np.zeros((4, 4, 3), np.uint8))
+    save_picture(tmp_path / "secret_photo.png", np.zeros((4, 4, 3), np.uint8))
     metrics = json.loads((tested_run.folder / "metrics.json").read_text())
     metrics["images"][0]["name"] = "../../../secret"
     (tested_run.folder / "metrics.json").write_text(json.dumps(metrics))
