@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,17 @@ Maker = Callable[[np.random.Generator], tuple[Mesh, np.ndarray]]
 MAKERS: dict[str, Maker] = {"Car": car, "Van": van, "Truck": truck, "Pedestrian": pedestrian, "Cyclist": cyclist}
 OWN_CAR = (4.2, 1.9)  # length and width of the place that the sensor's own car takes
 REACH = 80.0  # metres to which the street is furnished
+
+
+class Crossing(NamedTuple):
+    """Where along the street another one meets it at right angles, and how wide that is; 0 where there is none."""
+
+    along: float = 0.0
+    width: float = 0.0
+
+    def blocks(self, along: float, reach: float) -> bool:
+        """Whether something that reaches so far to both sides would stand in the other street."""
+        return self.width > 0 and abs(along - self.along) < self.width / 2 + reach
 
 
 @dataclass
@@ -100,13 +112,14 @@ def lay_out(random: np.random.Generator) -> Street:
     street.owners.append(-1)
     floor = ground(edges, pavement, kerb, REACH + 20, street.relief)
     street.meshes.append(_bent(floor, street))
-    crossing = (float(random.uniform(-40, 60)), float(random.uniform(5, 11))) if random.random() < 0.5 else (0.0, 0.0)
+    crosses = random.random() < 0.5
+    crossing = Crossing(float(random.uniform(-40, 60)), float(random.uniform(5, 11))) if crosses else Crossing()
     for side, edge, bay in ((-1, right, parked[0]), (1, left, parked[1])):
         if bay:
             _park(street, side, edge, parking, crossing)
     _drive(street, right, lane, lanes)
     for side, edge in zip((-1, 1), edges, strict=True):
-        if crossing[1] and random.random() < 0.8:
+        if crossing.width and random.random() < 0.8:
             _drive_across(street, side, edge + side * pavement, crossing)
         _walk(street, side, edge, pavement, kerb)
         setback = float(random.choice([0.0, random.uniform(0, 8), random.uniform(5, 25)]))
@@ -129,14 +142,14 @@ def _vehicle(random: np.random.Generator, trucks: float) -> str:
     return str(random.choice(["Car", "Van", "Truck"], p=[0.9 - trucks, 0.1, trucks]))
 
 
-def _park(street: Street, side: int, edge: float, width: float, crossing: tuple[float, float]) -> None:
+def _park(street: Street, side: int, edge: float, width: float, crossing: Crossing) -> None:
     """A row of parked vehicles, along the kerb or square to it, some of them half on the pavement."""
     random = street.random
     square, share = random.random() < 0.2, random.uniform(0.1, 0.95)
     at = -REACH
     while at < REACH:
         at += random.uniform(2.5, 3.2) if square else random.uniform(5.0, 6.8)
-        if random.random() > share or _blocks(at, 2.5, crossing):
+        if random.random() > share or crossing.blocks(at, 2.5):
             continue
         name = _vehicle(random, 0.02)
         yaw = np.pi / 2 * side if square else 0.0
@@ -175,26 +188,20 @@ def _walk(street: Street, side: int, edge: float, pavement: float, kerb: float) 
             street.place(pedestrian, along, edge + side * (across + 0.75), yaw, kerb * (across > -0.75), name, 0.1)
 
 
-def _drive_across(street: Street, side: int, edge: float, crossing: tuple[float, float]) -> None:
+def _drive_across(street: Street, side: int, edge: float, crossing: Crossing) -> None:
     """Vehicles in the street that meets this one at ``crossing`` (where, how wide), on one side."""
     random = street.random
-    middle, width = crossing
     for lane in (-1, 1):
         out = random.uniform(1, 20)
         while out < REACH / 2:
             name = "Cyclist" if random.random() < 0.08 else _vehicle(random, 0.04)
-            across = middle + lane * (width / 4 + random.normal(0, 0.15))
+            along = crossing.along + lane * (crossing.width / 4 + random.normal(0, 0.15))
             yaw = np.pi / 2 * lane * side + np.pi * (random.random() < 0.1) + random.normal(0, 0.1)
-            street.place(MAKERS[name], across, edge + side * (out + 2.5), yaw, name=name, gap=0.6)
+            street.place(MAKERS[name], along, edge + side * (out + 2.5), yaw, name=name, gap=0.6)
             out += 6 + random.exponential(20)
 
 
-def _blocks(along: float, reach: float, crossing: tuple[float, float]) -> bool:
-    """Whether something that reaches so far to both sides would stand in the street that crosses."""
-    return crossing[1] > 0 and abs(along - crossing[0]) < crossing[1] / 2 + reach
-
-
-def _build(street: Street, side: int, edge: float, setback: float, kerb: float, crossing: tuple[float, float]) -> None:
+def _build(street: Street, side: int, edge: float, setback: float, kerb: float, crossing: Crossing) -> None:
     """Houses: in a closed row, or each by itself, and turned a little."""
     random = street.random
     row, built, turned = random.random() < 0.5, random.uniform(0.2, 1), random.choice([0.0, 0.1, 0.4])
@@ -207,14 +214,14 @@ def _build(street: Street, side: int, edge: float, setback: float, kerb: float, 
         if random.random() < built:
             half = float(random.uniform(3, 12))
             at += half
-            if not _blocks(at, half, crossing):
+            if not crossing.blocks(at, half):
                 make = partial(house, width=2 * half)
                 street.place(make, at, edge + side * (0.2 + across), yaw, kerb, gap=-0.05, beside=side)
         at += half if half else 8.0
 
 
 def _furnish(
-    street: Street, side: int, edge: float, pavement: float, setback: float, kerb: float, crossing: tuple[float, float]
+    street: Street, side: int, edge: float, pavement: float, setback: float, kerb: float, crossing: Crossing
 ) -> None:
     """Things between the kerb and the houses, and behind where there are none."""
     random = street.random
@@ -225,7 +232,7 @@ def _furnish(
         across = random.choice([0.3, pavement + 0.1, random.uniform(0.3, pavement + setback + 8)])
         yaw = random.normal(0, 0.08) + np.pi / 2 * (random.random() < 0.2)
         along = random.triangular(-REACH, 0, REACH)
-        if not _blocks(along, 1.0, crossing):
+        if not crossing.blocks(along, 1.0):
             street.place(make, along, edge + side * across, yaw, kerb, gap=0.1, beside=side)
 
 
