@@ -110,9 +110,13 @@ def _open_tile(scratch, base, tile, left, top, width, height, background, transm
                 for i in range(4):
                     for k in range(1, 6):
                         store(scratch, s + i * STATE + 16 * k, zero)
-                for j in range(max(0, min(BLOCK, height - y))):
-                    for i in range(max(0, min(16, width - x))):
+                for j in range(BLOCK):
+                    for i in range(16):
                         k = s + i // BLOCK * STATE + BLOCK * j + i % BLOCK
+                        if y + j >= height or x + i >= width:
+                            # Never blended, so never closed: undoing a deep stack here would overflow.
+                            scratch[k] = np.float32(0.0)
+                            continue
                         behind = -v_alpha[y + j, x + i]
                         for c in range(3):
                             scratch[k + 32 + 16 * c] = v_colour[y + j, x + i, c]

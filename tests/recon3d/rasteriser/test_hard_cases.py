@@ -263,6 +263,22 @@ def test_many_gaussians_on_one_pixel() -> None:
     assert_matches_oracle(gaussians, cameras, gradients=2e-3, decided=1e-5)
 
 
+def test_a_deep_opaque_stack_beside_the_image() -> None:
+    """Pixels just outside the image never fill up; undoing 300 layers there must not overflow."""
+    count = 300
+    gaussians = random_gaussians(count, 0, 77)
+    cameras = random_cameras(1, 6, 5, seed=78)
+    cameras.world_to_camera[0] = torch.eye(4)
+    (fx, _, cx), (_, fy, cy), _ = cameras.intrinsics[0].tolist()
+    depth = torch.linspace(2, 3, count)
+    gaussians.means.copy_(torch.stack([(7.5 - cx) / fx * depth, (2.5 - cy) / fy * depth, depth], dim=1))
+    gaussians.scales.copy_((0.4 * depth / fx).log()[:, None] + torch.tensor([0.0, 0.3, -0.3]))
+    gaussians.opacities.fill_(3.0)
+    got, _ = assert_matches_oracle(gaussians, cameras, gradients=2e-3, decided=1e-5)
+    assert (got.render.alpha < 1).all()
+    assert all(gradient.isfinite().all() for gradient in got.gradients.values())
+
+
 def test_radii_bound_what_a_gaussian_covers() -> None:
     gaussians = random_gaussians(1, 0, 76, size=(0.05, 0.3), logit=2.0)
     cameras = random_cameras(1, 200, 150)
