@@ -1,8 +1,9 @@
 """Does the photo that ``recon3d suggest`` names help more than one chosen at random?
 
 For each seed: a fit of the configuration; a further fit with the suggested one of the photos that neither train nor
-test; further fits with photos drawn at random from the same ones. All are scored on the same test photos. Finished
-fits are kept in OUT, so that the same command goes on after an interruption.
+test; further fits with photos drawn at random from the same ones. All are scored on all photos that none of these fits
+saw: a suggestion is for the whole scene, and a random photo beside one of few test photos wins by its place alone.
+Finished fits are kept in OUT, so that the same command goes on after an interruption.
 
     python benchmarks/suggestion.py configs/recon3d/llff_3view.yaml --root SCENE --out OUT --json OUT/table.json
 """
@@ -13,28 +14,34 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from datasets.programs.environment import machine, versions
 from datasets.programs.measuring import deviation, mean
 from datasets.programs.seeds import write_json
+from recon3d.evaluate import evaluate
 from recon3d.fitting.command import FitCLI
-from recon3d.runs import open_scene_of
+from recon3d.runs import open_scene_of, open_splat
 
 RECON3D = (sys.executable, "-m", "recon3d")
 
 
-def measure(run: Path, config: Path, root: Path, seed: int, train: list[int], test: list[int]) -> dict[str, Any]:
-    """PSNR and SSIM of a fit with the photos ``train``; done once."""
-    if not (run / "metrics.json").is_file():
+def fit(run: Path, config: Path, root: Path, seed: int, train: list[int], test: list[int]) -> None:
+    """Fit the photos ``train``; done once."""
+    if not (run / "splat.safetensors").is_file():
         split = [f"--data.train={train}", f"--data.test={test}", "--data.split=null", "--data.views=null"]
         options = [f"--config={config}", f"--data.root={root}", f"--out={run}", f"--seed={seed}", "--overwrite"]
         subprocess.run([*RECON3D, "fit", *options, *split], check=True)
-        subprocess.run([*RECON3D, "test", str(run), "--report=false"], check=True)
-    return dict(json.loads((run / "metrics.json").read_text(encoding="utf-8"))["mean"])
+
+
+def scored(run: Path, unseen: Sequence[int]) -> dict[str, float]:
+    """Mean PSNR and SSIM of a fit over the photos ``unseen``."""
+    scene = open_scene_of(run)
+    images = evaluate(open_splat(run), scene.with_split(scene.train, tuple(unseen)))
+    return {key: sum(image[key] for image in images) / len(images) for key in ("psnr", "ssim")}
 
 
 def suggested(run: Path, spare: list[int]) -> int:
@@ -67,14 +74,15 @@ def main() -> None:
     rows = []
     for seed in range(options.seeds):
         folder = options.out / f"seed_{seed}"
-        base = measure(folder / "base", options.config, options.root, seed, train, test)
+        fit(folder / "base", options.config, options.root, seed, train, test)
         best = suggested(folder / "base", spare)
         others = [i for i in spare if i != best]
         drawn = np.random.default_rng(seed).permutation(others)[: options.random].tolist()
-        found = {
-            i: measure(folder / f"with_{i}", options.config, options.root, seed, [*train, i], test)
-            for i in (best, *drawn)
-        }
+        for i in (best, *drawn):
+            fit(folder / f"with_{i}", options.config, options.root, seed, [*train, i], test)
+        unseen = [i for i in range(len(scene)) if i not in (*train, best, *drawn)]
+        base = scored(folder / "base", unseen)
+        found = {i: scored(folder / f"with_{i}", unseen) for i in (best, *drawn)}
         row = {"seed": seed, "suggested": best, "random": drawn}
         for key in ("psnr", "ssim"):
             row |= {f"{key}_base": base[key], f"{key}_suggested": found[best][key]}

@@ -28,7 +28,7 @@ class Suggestion:
 
     Attributes:
         index: its place among the candidates.
-        before: predicted mean absolute error of the views of interest without it.
+        before: predicted mean absolute error of the views of interest, but for its own, without it.
         after: and with it (and all suggested before it).
     """
 
@@ -50,7 +50,8 @@ def suggest_views(
 ) -> list[Suggestion]:
     """The best ``count`` of the candidates, each chosen after those before it.
 
-    The views of interest are the candidates themselves: the places that one might look from.
+    The views of interest are the candidates themselves: the places that one might look from. What a photo does for
+    its own view does not count: nobody needs a render of what a photo shows, and one far from all others would win.
 
     Args:
         splat: on the device to compute on.
@@ -72,18 +73,22 @@ def suggest_views(
     interests = [_Interest(sight(means, candidates[i]), w[matter]) for i, w in zip(chosen, weights, strict=True)]
     further = [told_by(splat, candidates[i])[matter] for i in tqdm(range(total), desc="candidates", unit="view")]
 
+    own = {candidate: place for place, candidate in enumerate(chosen)}
     found: list[Suggestion] = []
-    before = _error(interests, left)
+    before = _errors(interests, left)
     bar = tqdm(total=sum(total - k for k in range(count)), desc="suggest", unit="view")
     for _ in range(count):
-        errors: dict[int, float] = {}
+        tried: dict[int, Suggestion] = {}
         for i in sorted(set(range(total)) - {suggestion.index for suggestion in found}):
-            errors[i] = _error(interests, left + further[i])
+            others = torch.tensor([place != own.get(i) for place in range(len(chosen))])
+            errors = _errors(interests, left + further[i])
+            others = others if others.any() else ~others
+            tried[i] = Suggestion(i, float(before[others].mean()), float(errors[others].mean()))
             bar.update()
-        best = min(errors, key=lambda i: (errors[i], i))
-        left = left + further[best]
-        found.append(Suggestion(best, before, errors[best]))
-        before = errors[best]
+        best = max(tried.values(), key=lambda one: (one.before - one.after, -one.index))
+        left = left + further[best.index]
+        found.append(best)
+        before = _errors(interests, left)
     bar.close()
     return found
 
@@ -95,6 +100,6 @@ def _weights(splat: Splat, camera: Cameras, told: Tensor, known_background: bool
     return contributions(splat, camera, factors.to(splat.gaussians.means))
 
 
-def _error(interests: list[_Interest], told: Tensor) -> float:
-    errors = [float((view.weight * root_displacement(view.seen, told)).sum()) for view in interests]
-    return sum(errors) / len(errors)
+def _errors(interests: list[_Interest], told: Tensor) -> Tensor:
+    """[V] predicted mean absolute error of every view of interest."""
+    return torch.stack([(view.weight * root_displacement(view.seen, told)).sum() for view in interests])

@@ -35,8 +35,8 @@ def test_the_view_from_another_side_beats_one_more_of_the_same() -> None:
     assert found[0].index in (2, 3)
     assert sorted(suggestion.index for suggestion in found) == [0, 1, 2, 3]
     gains = [suggestion.before - suggestion.after for suggestion in found]
-    assert gains == sorted(gains, reverse=True)
-    assert [s.before for s in found[1:]] == [s.after for s in found[:-1]]
+    assert gains[0] == max(gains)
+    assert min(gains) > 0
 
 
 def test_error_before_and_after_are_those_of_the_pictures() -> None:
@@ -45,7 +45,8 @@ def test_error_before_and_after_are_those_of_the_pictures() -> None:
     best = suggest_views(splat, told, cameras, 1, known_background=True)[0]
     more = told + told_by(splat, cameras[best.index])
     for known, value in ((told, best.before), (more, best.after)):
-        errors = [predict(splat, cameras[i], known, known_background=True).error.mean() for i in range(5)]
+        others = [i for i in range(5) if i != best.index]  # what a photo tells of its own view does not count
+        errors = [predict(splat, cameras[i], known, known_background=True).error.mean() for i in others]
         assert value == pytest.approx(float(np.mean(errors)), rel=0.02)
 
 
