@@ -55,6 +55,19 @@ def test_changes_touch_what_they_name_and_nothing_else(script: ModuleType) -> No
     assert losses == [*base["model"]["losses"], {"class_path": "recon3d.losses.DepthRanking", "init_args": {}}]
 
 
+def test_half_the_size_takes_a_quarter_of_the_gaussians(script: ModuleType) -> None:
+    def half(case: str, variant: str) -> dict[str, Any]:
+        return yaml.safe_load(script.compose(script.CASES[case], script.VARIANTS[variant], Path("priors"), half=True))
+
+    whole, smaller = configuration(script, "fox_6", "default"), half("fox_6", "default")
+    assert smaller["data"]["downscale"] == 2 * whole["data"]["downscale"]
+    assert half("fountain_3", "default")["data"]["downscale"] == 2
+    budgets = [one["model"]["initialiser"]["init_args"].pop("budget") for one in (whole, smaller)]
+    assert budgets[0] == 4 * budgets[1]
+    assert smaller["model"] == whole["model"]
+    assert "budget" not in half("fox_6", "sparse_points")["model"]["initialiser"].get("init_args", {})
+
+
 def test_depth_is_shared_where_the_prior_and_the_photos_are_the_same(script: ModuleType) -> None:
     def file(case: str, variant: str) -> str:
         return configuration(script, case, variant)["model"]["initialiser"]["init_args"]["prior"]["init_args"]["file"]
@@ -98,7 +111,7 @@ def measured(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Replaces `recon3d benchmark`; lists its calls."""
     calls = []
 
-    def benchmark(config: Path, *, root: Path, out: Path, seeds: int, views: int) -> None:
+    def benchmark(config: Path, *, root: Path, out: Path, seeds: int, views: int, report: bool) -> None:
         calls.append((out.parent.name, out.name, views))
         if out.name == "mcmc" and out.parent.name == "fox_6":
             raise InputError("exit code 1 from: recon3d fit")

@@ -28,10 +28,12 @@ def shot(contents: Contents, path: Path, size: tuple[int, int], view: str | None
     """Write what ``view`` (see :func:`viewer.views.named_camera`) shows, in the format of the suffix.
 
     Raises:
-        InputError: for another suffix, an impossible size or frame, or a view there is not.
+        InputError: for another suffix, a folder, view or frame there is not, or an impossible size.
     """
     if path.suffix.lower() not in PICTURES:
         raise InputError(f"{path}: a picture is written as {', '.join(PICTURES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}. Make it, or name another")
     check_frame(contents, frame)
     save_picture(path, draw(contents.layers, named_camera(contents, view, *size), frame))
 

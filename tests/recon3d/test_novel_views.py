@@ -71,7 +71,7 @@ def test_a_file_of_cameras(fitted_run: Any) -> None:
 
 def test_an_interrupted_call_goes_on_where_it_was(fitted_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = fitted_run.folder / "renders" / "orbit"
-    real, calls = novel_views.save_image, []
+    real, calls = novel_views.save_picture, []
 
     def counting(path: Path, image: np.ndarray) -> None:
         if path.parent.name == "images":
@@ -80,7 +80,7 @@ def test_an_interrupted_call_goes_on_where_it_was(fitted_run: Any, monkeypatch: 
                 raise KeyboardInterrupt
         real(path, image)
 
-    monkeypatch.setattr(novel_views, "save_image", counting)
+    monkeypatch.setattr(novel_views, "save_picture", counting)
     with pytest.raises(KeyboardInterrupt):
         render(fitted_run.folder, frames=5, report=False)
     assert sorted(path.name for path in (folder / "images").iterdir()) == ["00000.png", "00001.png"]
