@@ -146,7 +146,7 @@ def base(case: Case) -> dict[str, Any]:
 
 
 def halved(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same on photos of half the width and height, with a quarter of the Gaussians: four to five times as fast."""
+    """The same on photos of half the width and height, with a quarter of the Gaussians: for ablations."""
     result = deepcopy(dict(config))
     result["data"]["downscale"] = 2 * result["data"].get("downscale", 1)
     initialiser = result["model"]["initialiser"].get("init_args", {})

@@ -117,6 +117,5 @@ def confident(boxes: Boxes3D, score: float) -> Boxes3D:
 
 def draw(path: Path, detector: Detector, sample: PointCloudSample, found: Boxes3D, score: float) -> None:
     """Write a picture from above of what was found and what is annotated."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     limits, names = detector.grid.point_range, sample.class_names
     save_picture(path, from_above(sample.points, limits, names, confident(found, score), sample.boxes, sample.frame))

@@ -28,7 +28,7 @@ class Suggestion:
 
     Attributes:
         index: its place among the candidates.
-        before: predicted mean absolute error of the views of interest, but for its own, without it.
+        before: predicted mean absolute error of the views of interest without it.
         after: and with it (and all suggested before it).
     """
 
@@ -78,17 +78,15 @@ def suggest_views(
     before = _errors(interests, left)
     bar = tqdm(total=sum(total - k for k in range(count)), desc="suggest", unit="view")
     for _ in range(count):
-        tried: dict[int, Suggestion] = {}
+        errors: dict[int, Tensor] = {}
         for i in sorted(set(range(total)) - {suggestion.index for suggestion in found}):
-            others = torch.tensor([place != own.get(i) for place in range(len(chosen))])
-            errors = _errors(interests, left + further[i])
-            others = others if others.any() else ~others
-            tried[i] = Suggestion(i, float(before[others].mean()), float(errors[others].mean()))
+            errors[i] = _errors(interests, left + further[i])
             bar.update()
-        best = max(tried.values(), key=lambda one: (one.before - one.after, -one.index))
-        left = left + further[best.index]
-        found.append(best)
-        before = _errors(interests, left)
+        gains = {i: _gain_elsewhere(before - after, own.get(i)) for i, after in errors.items()}
+        best = max(gains, key=lambda i: (gains[i], -i))
+        left = left + further[best]
+        found.append(Suggestion(best, float(before.mean()), float(errors[best].mean())))
+        before = errors[best]
     bar.close()
     return found
 
@@ -103,3 +101,10 @@ def _weights(splat: Splat, camera: Cameras, told: Tensor, known_background: bool
 def _errors(interests: list[_Interest], told: Tensor) -> Tensor:
     """[V] predicted mean absolute error of every view of interest."""
     return torch.stack([(view.weight * root_displacement(view.seen, told)).sum() for view in interests])
+
+
+def _gain_elsewhere(gains: Tensor, own: int | None) -> float:
+    """Mean of the gains [V] of the views of interest, but for the place ``own`` where there is one."""
+    if own is None:
+        return float(gains.mean())
+    return float(gains.sum() - gains[own]) / max(1, len(gains) - 1)

@@ -63,7 +63,7 @@ class _Greatest(torch.autograd.Function):
 def _take_greatest(values, index, greatest, winner):
     """Write the greatest of the rows [P, C] by index [P], and which they are, to rows that hold zeros and -1.
 
-    Returns whether two rows share a maximum above 0.
+    Returns whether two rows share a maximum other than 0.
     """
     tied = np.zeros(greatest.shape, np.bool_)
     for p in range(len(values)):

@@ -24,7 +24,7 @@ CLASSES = ("Car", "Van", "Pedestrian", "Cyclist")
 @pytest.fixture(scope="module")
 def sound() -> list[PointCloudSample]:
     """Four sweeps, boxes within 40 m."""
-    streets, samples = SimulatedStreets(4, CLASSES, beams="hdl32", seed=1), []
+    streets, samples = SimulatedStreets(4, CLASSES, beams="hdl32", seed=5), []
     for i in range(4):
         sample = streets[i]
         near = sample.boxes.boxes[:, :2].norm(dim=1) < 40
@@ -196,7 +196,7 @@ def test_pictures_show_frames_and_classes(sound, tmp_path) -> None:
     assert (frame.max(axis=2) > 60).mean() > 0.02
     assert (np.ptp(frame.astype(int), axis=2) > 60).any()  # boxes in colour
     assert cars.shape == (300, 900, 3)
-    assert (cars > 100).any(axis=2).mean() > 0.01
+    assert (cars > 100).any(axis=2).mean() > 0.02
 
 
 def test_a_picture_shows_all_of_a_range_that_begins_at_the_sensor() -> None:

@@ -11,10 +11,12 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 SIZE = 9
 
 
-def rows(count: int = 40, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values with many ties, and voxels of which the last holds nothing."""
+def rows(count: int = 40, dtype: torch.dtype = torch.float32, ties: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values with many ties or none, and voxels of which the last holds nothing."""
     generator = torch.Generator().manual_seed(count)
     values = torch.randint(-3, 4, (count, 5), generator=generator).to(dtype)
+    if not ties:
+        values = torch.randn(count, 5, generator=generator, dtype=dtype)
     return values, torch.randint(0, SIZE - 1, (count,), generator=generator)
 
 
@@ -30,8 +32,9 @@ def test_means_are_those_of_a_loop(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_greatest_values_and_their_gradients_are_those_of_a_loop(device: str, dtype: torch.dtype) -> None:
-    values, index = rows(dtype=dtype)
+@pytest.mark.parametrize("ties", [True, False])
+def test_greatest_values_and_their_gradients_are_those_of_a_loop(device: str, dtype: torch.dtype, ties: bool) -> None:
+    values, index = rows(dtype=dtype, ties=ties)
     values += 10  # torch's own gradient counts the zero that an empty voxel has as one more equal
     weights = torch.randn(SIZE, 5, dtype=dtype, generator=torch.Generator().manual_seed(1))
     leaf = values.to(device).requires_grad_()
