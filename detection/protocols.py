@@ -19,8 +19,10 @@ from detection.evaluation.kitti import (
     ALL_OBJECTS,
     DIFFICULTIES,
     STRICT_OVERLAPS,
+    AveragePrecision,
     Metric,
     evaluate_kitti,
+    few_objects,
     kitti_table,
 )
 from detection.evaluation.nuscenes import RANGES, evaluate_nuscenes, nuscenes_table
@@ -52,7 +54,7 @@ class Protocol(ABC):
 
 
 class KittiProtocol(Protocol):
-    """Average precision over 40 recall positions.
+    """Average precision over 40 recall positions; for classes of few objects also the exact one, which R40 is not.
 
     Args:
         overlaps: by class, the overlap that a hit must exceed; several such sets give several scores. None takes the
@@ -88,11 +90,22 @@ class KittiProtocol(Protocol):
                 truth, found, names, metrics=self.metrics, min_overlaps=overlaps, difficulties=difficulties
             )
         ]
-        values = {
-            f"{one.class_name} {one.metric} {one.min_overlap:g} {one.difficulty}": one.r40 if one.objects else None
-            for one in results
-        }
-        return Score(kitti_table(results), values)
+        values = {_name(one): one.r40 if one.objects else None for one in results}
+        few = few_objects(results)
+        values |= {f"{_name(one)} exact": one.exact for one in few}
+        return Score("\n\n".join([kitti_table(results), *([_caution(few)] if few else [])]), values)
+
+
+def _name(result: AveragePrecision) -> str:
+    return f"{result.class_name} {result.metric} {result.min_overlap:g} {result.difficulty}"
+
+
+def _caution(few: Sequence[AveragePrecision]) -> str:
+    counts = dict.fromkeys(f"{one.class_name} {one.difficulty}: {one.objects}" for one in few)
+    return (
+        f"Few objects ({', '.join(counts)}): even perfect detections of N < 41 objects have an R40 of (N - 1) / 40. "
+        f"With the precision reached at each recall:\n\n{kitti_table(few, 'exact')}"
+    )
 
 
 class NuScenesProtocol(Protocol):

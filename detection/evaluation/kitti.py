@@ -60,6 +60,7 @@ class AveragePrecision:
         class_name, metric, difficulty, min_overlap: what was evaluated.
         r40, r11: average precision in percent over 40 and over 11 recall positions, which do not compare with one
             another; NaN where no object counts.
+        exact: as ``r40``, in percent, but with the precision that is reached at each recall, however few the objects.
         objects: how many objects count.
         precision: [41] precision in 0..1 at recall 0, 1/40, ..., made monotone from the right; 0 where not reached.
     """
@@ -70,6 +71,7 @@ class AveragePrecision:
     min_overlap: float
     r40: float
     r11: float
+    exact: float
     objects: int
     precision: np.ndarray
 
@@ -132,34 +134,38 @@ def evaluate_kitti(
             excused = (covered > min_overlaps[name]) if metric == "2d" else np.zeros(len(found.frame), bool)
             for difficulty in difficulties:
                 roles = _roles(truth, found, name, difficulty, neighbours.get(name, ()))
-                precision = _precision(pairs, *roles, found.objects.scores, excused)
+                precision, exact = _precision(pairs, *roles, found.objects.scores, excused)
                 count = int((roles[0] == 0).sum())
-                r40, r11 = (
+                means = (
                     (100 * float(values.mean()) if count else float("nan"))
-                    for values in (precision[1:], precision[::4])
+                    for values in (precision[1:], precision[::4], exact)
                 )
                 results.append(
-                    AveragePrecision(name, metric, difficulty.name, min_overlaps[name], r40, r11, count, precision)
+                    AveragePrecision(name, metric, difficulty.name, min_overlaps[name], *means, count, precision)
                 )
     return results
 
 
-def kitti_table(results: Sequence[AveragePrecision], recalls: Literal[40, 11] = 40) -> str:
+def kitti_table(results: Sequence[AveragePrecision], kind: Literal["r40", "r11", "exact"] = "r40") -> str:
     """Results as a Markdown table: a row for each class and metric, a column for each difficulty."""
     difficulties = list(dict.fromkeys(result.difficulty for result in results))
     values = {
-        (result.class_name, result.metric, result.min_overlap, result.difficulty): result.r40
-        if recalls == 40
-        else result.r11
+        (result.class_name, result.metric, result.min_overlap, result.difficulty): getattr(result, kind)
         for result in results
     }
-    lines = [f"| AP R{recalls} | IoU | {' | '.join(difficulties)} |", "|---|---|" + "---|" * len(difficulties)]
+    title = kind if kind == "exact" else kind.upper()
+    lines = [f"| AP {title} | IoU | {' | '.join(difficulties)} |", "|---|---|" + "---|" * len(difficulties)]
     for name, metric, overlap in dict.fromkeys(key[:3] for key in values):
         cells = (values.get((name, metric, overlap, difficulty), float("nan")) for difficulty in difficulties)
         lines.append(
             f"| {name} {metric} | {overlap:g} | " + " | ".join("–" if v != v else f"{v:.2f}" for v in cells) + " |"
         )
     return "\n".join(lines)
+
+
+def few_objects(results: Sequence[AveragePrecision]) -> list[AveragePrecision]:
+    """Those whose R40 cannot reach 100, because they count fewer objects than a full curve needs."""
+    return [result for result in results if 0 < result.objects < RECALLS]
 
 
 def _joined(frames: Sequence[KittiObjects]) -> _Frames:
@@ -240,33 +246,43 @@ def _precision(
     of_detections: np.ndarray,
     scores: np.ndarray | None,
     excused: np.ndarray,
-) -> np.ndarray:
-    """[41] precision over recall, monotone from the right."""
-    precision = np.zeros(RECALLS)
-    if scores is None or not (of_objects == 0).any():
-        return precision
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision over recall, monotone from the right: [41] by the benchmark's rule, and [40] at 1/40, 2/40 .. 1."""
+    precision, exact = np.zeros(RECALLS), np.zeros(RECALLS - 1)
+    count = int((of_objects == 0).sum())
+    if scores is None or not count:
+        return precision, exact
     rows, columns, overlaps = pairs
     takes_part = (of_objects[rows] >= 0) & (of_detections[columns] >= 0)
     rows, columns, overlaps = rows[takes_part], columns[takes_part], overlaps[takes_part]
     hits = best_scores(rows, columns, of_objects, of_detections, scores)
-    thresholds = _thresholds(hits[hits > NEVER], int((of_objects == 0).sum()))
+    hits = np.sort(hits[hits > NEVER])[::-1]
     counted = np.sort(scores[(of_detections == 0) & ~excused])
     excused_or_ignored = excused | (of_detections != 0)
-    hit, used = count_hits(rows, columns, overlaps, of_objects, of_detections, excused_or_ignored, scores, thresholds)
-    false = len(counted) - np.searchsorted(counted, thresholds) - used
-    total = hit + false
-    values = np.divide(hit, total, out=np.zeros(len(hit)), where=total > 0)
-    precision[: len(values)] = np.maximum.accumulate(values[::-1])[::-1]
-    return precision
+    for result, thresholds in ((precision, _thresholds(hits, count)), (exact, _reaching(hits, count))):
+        hit, used = count_hits(
+            rows, columns, overlaps, of_objects, of_detections, excused_or_ignored, scores, thresholds
+        )
+        false = len(counted) - np.searchsorted(counted, thresholds) - used
+        total = hit + false
+        values = np.divide(hit, total, out=np.zeros(len(hit)), where=total > 0)
+        result[: len(values)] = np.maximum.accumulate(values[::-1])[::-1]
+    return precision, exact
 
 
-def _thresholds(scores: np.ndarray, count: int) -> np.ndarray:
-    """Scores of the hits at which recall comes nearest to 0, 1/40, 2/40 ..."""
+def _thresholds(hits: np.ndarray, count: int) -> np.ndarray:
+    """Scores of the hits, best first, at which recall comes nearest to 0, 1/40, 2/40 .., each hit for one of these."""
     chosen: list[float] = []
-    ordered, recall = np.sort(scores)[::-1], 0.0
-    for i, score in enumerate(ordered):
+    recall = 0.0
+    for i, score in enumerate(hits):
         left, right = (i + 1) / count, (i + 2) / count
-        if i == len(ordered) - 1 or right - recall >= recall - left:
+        if i == len(hits) - 1 or right - recall >= recall - left:
             chosen.append(float(score))
             recall += 1 / (RECALLS - 1)  # summed up, as the benchmark does, which decides ties
     return np.array(chosen)
+
+
+def _reaching(hits: np.ndarray, count: int) -> np.ndarray:
+    """Scores of the hits, best first, that reach a recall of 1/40, 2/40 ..; fewer than 40 where not all are reached."""
+    needed = -(-np.arange(1, RECALLS) * count // (RECALLS - 1))
+    return hits[needed[needed <= len(hits)] - 1]

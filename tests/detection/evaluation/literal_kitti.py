@@ -145,8 +145,10 @@ def thresholds_of(scores: list[float], count: int) -> list[float]:
     return chosen
 
 
-def literal_ap(truths, founds, name, metric, level, minimum, overlaps_of=None) -> tuple[float, float, list[float]]:
-    """AP over 40 and 11 positions in percent, NaN without objects, and the precision curve.
+def literal_ap(
+    truths, founds, name, metric, level, minimum, overlaps_of=None
+) -> tuple[float, float, float, list[float]]:
+    """AP over 40 and 11 positions, and over 40 by definition, in percent, NaN without objects; the precision curve.
 
     ``overlaps_of(metric, truth, found)`` gives [objects, detections]; None clips polygons.
     """
@@ -163,13 +165,19 @@ def literal_ap(truths, founds, name, metric, level, minimum, overlaps_of=None) -
         scores += statistics(*case, threshold=0.0, counting=False)[3]
         count += case[2].count(0)
     if not count:
-        return math.nan, math.nan, [0.0] * 41
-    precision = [0.0] * 41
-    for k, threshold in enumerate(thresholds_of(scores, count)):
+        return math.nan, math.nan, math.nan, [0.0] * 41
+
+    def precision_at(threshold: float) -> float:
         tp = fp = 0
         for case in prepared:
             hit, false, _, _ = statistics(*case, threshold=threshold, counting=True)
             tp, fp = tp + hit, fp + false
-        precision[k] = tp / (tp + fp) if tp + fp else 0.0
+        return tp / (tp + fp) if tp + fp else 0.0
+
+    precision = [0.0] * 41
+    for k, threshold in enumerate(thresholds_of(scores, count)):
+        precision[k] = precision_at(threshold)
     precision = [max(precision[k:]) for k in range(41)]
-    return 100 * sum(precision[1:]) / 40, 100 * sum(precision[::4]) / 11, precision
+    reached = [precision_at(score) for score in sorted(scores, reverse=True)]  # at recall 1 / count, 2 / count ..
+    exact = sum(max((p for k, p in enumerate(reached, 1) if 40 * k >= i * count), default=0) for i in range(1, 41))
+    return 100 * sum(precision[1:]) / 40, 100 * sum(precision[::4]) / 11, 100 * exact / 40, precision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from datasets.errors import InputError
 from datasets.pointclouds.kitti import KittiDataset
 from datasets.pointclouds.kitti_calibration import box_values
 from datasets.pointclouds.kitti_labels import KittiObjects
+from datasets.pointclouds.simulator import SimulatedStreets
 from detection.boxes import iou_3d, iou_bev
 from detection.evaluation.kitti import ALL_OBJECTS, evaluate_kitti, kitti_table
+from detection.protocols import KittiProtocol
 from tests.detection.evaluation.literal_kitti import literal_ap
 
 CLASSES = ("Car", "Van", "Pedestrian", "Person_sitting", "Cyclist", "DontCare")
@@ -58,6 +61,26 @@ def test_two_cars_of_which_one_is_found() -> None:
     assert half.precision[0] == 1
     assert half.r40 == 0
     assert half.r11 == pytest.approx(100 / 11)
+    assert half.exact == pytest.approx(50)
+
+
+@pytest.mark.parametrize("count", [1, 3, 16, 39, 41, 80, 1000])
+def test_perfect_detections_have_all_however_few_the_objects(count) -> None:
+    """R40 gives 16 objects 15 of its 40 positions, whatever is found; the exact precision has every position."""
+    truth = [("Car", 10 * i, 20, 50, 0) for i in range(count)]
+    perfect = result(truth, [(*row, 1 - 0.0001 * i) for i, row in enumerate(truth)])
+    assert perfect.exact == pytest.approx(100)
+    assert perfect.r40 == pytest.approx(min(count - 1, 40) / 0.4)
+
+
+def test_of_many_objects_both_rules_say_the_same() -> None:
+    draw = np.random.default_rng(3)
+    truth = [("Car", 10 * i, 20, 50, 0) for i in range(800)]
+    hits = [(*row, draw.random()) for row in truth if draw.random() < 0.8]
+    alarms = [("Car", 10 * i, 60, 50, 0, 0.7 * draw.random()) for i in range(800)]
+    many = result(truth, hits + alarms)
+    assert 40 < many.exact < 80
+    assert many.exact == pytest.approx(many.r40, abs=100 / 40)  # the benchmark's last hit may stand for a recall beyond
 
 
 def test_a_false_alarm_before_the_hits_halves_precision() -> None:
@@ -147,10 +170,10 @@ def compare(seed: int, metric: str, overlaps_of) -> int:
     met = 0
     for one in evaluate_kitti(truths, founds, tuple(minimum), metrics=(metric,), min_overlaps=minimum):
         level = ("easy", "moderate", "hard").index(one.difficulty)
-        r40, r11, precision = literal_ap(
+        r40, r11, exact, precision = literal_ap(
             truths, founds, one.class_name, metric, level, minimum[one.class_name], overlaps_of
         )
-        np.testing.assert_allclose((one.r40, one.r11), (r40, r11), atol=1e-9, err_msg=f"seed {seed}: {one}")
+        np.testing.assert_allclose((one.r40, one.r11, one.exact), (r40, r11, exact), atol=1e-9, err_msg=f"seed {seed}: {one}")
         np.testing.assert_allclose(one.precision, precision, atol=1e-12)
         met += one.precision[0] > 0
     return met
@@ -198,6 +221,7 @@ def test_annotations_of_a_real_drive_evaluate_to_all(shared_data) -> None:
     assert reachable["Van"] == 24
     for one in every:
         assert one.precision.max() == 1
+        assert one.exact == pytest.approx(100)
         assert (one.precision > 0).sum() == min(reachable[one.class_name], 41)
 
 
@@ -215,6 +239,7 @@ def test_what_cannot_be_evaluated_says_so() -> None:
         evaluate_kitti([truth], [found], metrics=("4d",))
     (nothing,) = evaluate_kitti([truth], [found], ("Cyclist",), metrics=("3d",), difficulties=(ALL_OBJECTS,))
     assert math.isnan(nothing.r40)
+    assert math.isnan(nothing.exact)
     assert nothing.objects == 0
     assert len(evaluate_kitti([truth[:0]], [found[:0]])) == 27
 
@@ -226,4 +251,18 @@ def test_the_table_shows_what_was_evaluated() -> None:
     assert "| AP R40 | IoU | easy | moderate | hard |" in table
     assert "| Car 3d | 0.7 | 100.00 | 100.00 | 100.00 |" in table
     assert "| Van 2d | 0.7 | – | – | – |" in table
-    assert "AP R11" in kitti_table(results, 11)
+    assert "AP R11" in kitti_table(results, "r11")
+
+
+def test_the_protocol_warns_of_few_objects() -> None:
+    """The built-in streets of two sweeps hold few cars, of which all are found."""
+    samples = SimulatedStreets(2, ("Car",), beams="hdl32")
+    frames = [samples[i] for i in range(2)]
+    found = [replace(frame.boxes, scores=torch.linspace(0.9, 0.8, len(frame.boxes))) for frame in frames]
+    count = sum(len(boxes) for boxes in found)
+    assert 2 < count < 40
+    score = KittiProtocol(metrics=["bev"])(samples, frames, found)
+    assert score.values["Car bev 0.7 all"] == pytest.approx((count - 1) / 0.4)
+    assert score.values["Car bev 0.7 all exact"] == pytest.approx(100)
+    assert f"Car all: {count}" in score.table
+    assert "| Car bev | 0.7 | 100.00 |" in score.table.split("AP exact")[1]
