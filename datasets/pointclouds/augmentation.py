@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.pointclouds.boxes import points_in_boxes
 from datasets.pointclouds.types import Boxes3D, PointCloudSample, wrap_angle
 from datasets.types import Cameras
 
@@ -83,6 +84,29 @@ class Translate:
 
     def __call__(self, sample: PointCloudSample, random: np.random.Generator) -> PointCloudSample:
         return moved(sample, offset=random.normal(size=3) * (self.x, self.y, self.z))
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Keep only what lies within ``angle`` degrees about the x axis, for data that are annotated in a camera's view.
+
+    Applied after turns and flips, each look at a cloud of all directions shows another part of it, and nothing is
+    spent on what is never scored. A box stays where at least ``least`` of the points that are left lie in it.
+    """
+
+    angle: float = 90.0
+    least: int = 5
+
+    def __call__(self, sample: PointCloudSample, random: np.random.Generator) -> PointCloudSample:
+        x, y = sample.points[:, :2].unbind(dim=1)
+        points = sample.points[torch.atan2(y, x).abs() <= np.radians(self.angle / 2)]
+        boxes = sample.boxes
+        if boxes is not None:
+            counts = points_in_boxes(points, boxes.boxes).sum(dim=1)
+            boxes = boxes[counts >= self.least]
+            if boxes.point_counts is not None:
+                boxes = replace(boxes, point_counts=counts[counts >= self.least])
+        return replace(sample, points=points, boxes=boxes)
 
 
 class Augmented:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from datasets.errors import InputError, SceneError
 from datasets.geometry import project
-from datasets.pointclouds.augmentation import Augmented, Flip, Rotate, Scale, Translate, flipped, moved
+from datasets.pointclouds.augmentation import Ahead, Augmented, Flip, Rotate, Scale, Translate, flipped, moved
 from datasets.pointclouds.boxes import in_box_axes, meet_bev, points_in_boxes
 from datasets.pointclouds.object_paste import ObjectDatabase, Paste, cut_objects, read_objects, write_objects
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
@@ -65,6 +65,25 @@ def sample(seed: int = 0, count: int = 6, name: str = "a", polar: int = 0) -> Po
         points[:, 5] = polar * torch.rad2deg(torch.atan2(y, x))
         points[:, 6] = polar * torch.rad2deg(torch.atan2(z, torch.hypot(x, y)))
     return PointCloudSample(name, points, channels, CLASSES, boxes, cameras)
+
+
+@pytest.mark.parametrize("angle", [20, 90, 180, 360])
+def test_ahead_keeps_what_a_camera_would_see(angle) -> None:
+    """Points by their angle, boxes by the points that they keep, however small the part of them."""
+    for seed in range(20):
+        before = sample(seed)
+        before = replace(before, boxes=replace(before.boxes, point_counts=torch.full((6,), 20)))
+        after = Ahead(angle, least=5)(before, np.random.default_rng(0))
+        kept = [math.degrees(abs(math.atan2(y, x))) <= angle / 2 for x, y in before.points[:, :2].tolist()]
+        assert torch.equal(after.points, before.points[torch.tensor(kept)])
+        held = [int(points_in_boxes(after.points, box[None]).sum()) for box in before.boxes.boxes]
+        assert torch.equal(after.boxes.boxes, before.boxes.boxes[torch.tensor([count >= 5 for count in held])])
+        assert after.boxes.point_counts.tolist() == [count for count in held if count >= 5]
+        assert len(before.points) == 240
+        if angle == 360:
+            assert len(after.boxes) == 6
+    bare = replace(before, boxes=None, points=before.points[:0])
+    assert Ahead()(bare, np.random.default_rng(0)).boxes is None
 
 
 @settings(max_examples=40, deadline=None)

@@ -173,7 +173,9 @@ def compare(seed: int, metric: str, overlaps_of) -> int:
         r40, r11, exact, precision = literal_ap(
             truths, founds, one.class_name, metric, level, minimum[one.class_name], overlaps_of
         )
-        np.testing.assert_allclose((one.r40, one.r11, one.exact), (r40, r11, exact), atol=1e-9, err_msg=f"seed {seed}: {one}")
+        np.testing.assert_allclose(
+            (one.r40, one.r11, one.exact), (r40, r11, exact), atol=1e-9, err_msg=f"seed {seed}: {one}"
+        )
         np.testing.assert_allclose(one.precision, precision, atol=1e-12)
         met += one.precision[0] > 0
     return met
