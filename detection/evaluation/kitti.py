@@ -136,13 +136,12 @@ def evaluate_kitti(
                 roles = _roles(truth, found, name, difficulty, neighbours.get(name, ()))
                 precision, exact = _precision(pairs, *roles, found.objects.scores, excused)
                 count = int((roles[0] == 0).sum())
-                means = (
+                r40, r11, at_each_recall = (
                     (100 * float(values.mean()) if count else float("nan"))
                     for values in (precision[1:], precision[::4], exact)
                 )
-                results.append(
-                    AveragePrecision(name, metric, difficulty.name, min_overlaps[name], *means, count, precision)
-                )
+                told = (name, metric, difficulty.name, min_overlaps[name])
+                results.append(AveragePrecision(*told, r40, r11, at_each_recall, count, precision))
     return results
 
 

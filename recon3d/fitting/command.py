@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse.typing import NonNegativeInt
 from lightning.pytorch.cli import LightningArgumentParser
 
 from datasets.errors import InputError
@@ -61,15 +62,24 @@ class FitCLI(RunFolderCLI):
             type=duration,
             help="Give the best result for this time (90, 90s, 2m, 1h), from reading the photos to the written splat.",
         )
+        parser.add_argument(
+            "--steps_per_view",
+            type=NonNegativeInt,
+            default=0,
+            help="Take so many steps for each train photo where trainer.max_steps is fewer.",
+        )
 
     def _set_seed(self) -> None:
         """Nothing: every step seeds the global generator itself."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """The trainer, which takes more steps where there is time."""
+        """The trainer, which takes more steps where there are many photos, or time."""
         trainer = self.config_init.trainer
-        if self.config.budget is not None and trainer.max_steps > 0:
-            trainer.max_steps *= MORE_STEPS
+        if trainer.max_steps > 0:
+            if self.config.steps_per_view:
+                trainer.max_steps = max(trainer.max_steps, self.config.steps_per_view * len(self.datamodule.views))
+            if self.config.budget is not None:
+                trainer.max_steps *= MORE_STEPS
         return super().instantiate_trainer(**kwargs)
 
     def before_instantiate_classes(self) -> None:
@@ -117,7 +127,7 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
     elif budget is None:
         cli.model.begin(cli.datamodule.views)
     else:
-        start = begin_within(cli.model, cli.datamodule, budget, config.trainer.max_steps)
+        start = begin_within(cli.model, cli.datamodule, budget, cli.trainer.max_steps // MORE_STEPS)
     pace = None if budget is None else Pace(budget, start)
     if pace is not None:
         # First, before those that look whether a step was the last.

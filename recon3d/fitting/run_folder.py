@@ -10,5 +10,5 @@ SPLAT, FIT = "splat.safetensors", "fit.json"
 RUNS = RunFolders(
     SPLAT,
     ("splat.*", "fit.json", "metrics.json", "renders", "suggestions", "video.mp4", "report.html"),
-    ("seed", "model.", "data.", "trainer.max_steps", "budget"),
+    ("seed", "model.", "data.", "trainer.max_steps", "steps_per_view", "budget"),
 )

@@ -52,6 +52,14 @@ def test_run_folder(arguments: Arguments, tmp_path: Path) -> None:
     assert checkpoint["global_step"] == 24
 
 
+@pytest.mark.parametrize(("per_view", "steps"), [(0, 24), (8, 24), (9, 27)])
+def test_more_photos_take_more_steps(arguments: Arguments, tmp_path: Path, per_view: int, steps: int) -> None:
+    run = tmp_path / "run"
+    fit(arguments(run, f"--steps_per_view={per_view}"))  # of three photos
+    assert json.loads((run / "fit.json").read_text())["steps"] == steps
+    assert checkpoint_of(run)["global_step"] == steps
+
+
 def test_same_seed_same_bits_and_another_seed_differs(arguments: Arguments, same_fit: Same, tmp_path: Path) -> None:
     more = ("--model.dropout=0.3", "--model.opacity_decay=0.99")
     for name, seed in (("one", 3), ("same", 3), ("other", 4)):
@@ -138,6 +146,7 @@ def test_mistyped_key_names_it_and_lists_the_accepted(
         "--previews.every=0",
         "--model.learning_rates.quats=-1",
         "--trainer.max_steps=0",
+        "--steps_per_view=-1",
     ],
 )
 def test_values_out_of_range_are_refused(
