@@ -87,6 +87,22 @@ class Translate:
 
 
 @dataclass(frozen=True)
+class Tilt:
+    """Tilt the sensor, as its car does on its springs and where a street begins to climb: turn everything about x and
+    about y by normal angles of ``spread`` degrees. Boxes stay upright and keep their yaw.
+    """
+
+    spread: float = 1.0
+
+    def __call__(self, sample: PointCloudSample, random: np.random.Generator) -> PointCloudSample:
+        roll, pitch = np.radians(random.normal(0, self.spread, 2))
+        about_x = [[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]]
+        about_y = [[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]]
+        turn = torch.tensor(about_y, dtype=torch.float64) @ torch.tensor(about_x, dtype=torch.float64)
+        return _placed(sample, turn, torch.zeros(3, dtype=torch.float64))
+
+
+@dataclass(frozen=True)
 class Ahead:
     """Keep only what lies within ``angle`` degrees about the x axis, for data that are annotated in a camera's view.
 
@@ -188,7 +204,13 @@ def moved(
     """Turned by ``angle`` about z, then scaled, then shifted: points p become scale * R p + offset."""
     cos, sin = np.cos(angle), np.sin(angle)
     turn = torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], dtype=torch.float64)
-    shift = torch.as_tensor(np.asarray(offset), dtype=torch.float64)
+    return _placed(sample, turn, torch.as_tensor(np.asarray(offset), dtype=torch.float64), angle, scale)
+
+
+def _placed(
+    sample: PointCloudSample, turn: Tensor, shift: Tensor, angle: float = 0.0, scale: float = 1.0
+) -> PointCloudSample:
+    """Points p become scale * turn p + shift; boxes are turned by ``angle`` about z, whatever ``turn`` does."""
 
     def place(xyz: Tensor) -> Tensor:
         return (scale * xyz.double() @ turn.T + shift).to(xyz.dtype)

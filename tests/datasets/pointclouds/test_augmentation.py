@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from datasets.errors import InputError, SceneError
 from datasets.geometry import project
-from datasets.pointclouds.augmentation import Ahead, Augmented, Flip, Rotate, Scale, Translate, flipped, moved
+from datasets.pointclouds.augmentation import Ahead, Augmented, Flip, Rotate, Scale, Tilt, Translate, flipped, moved
 from datasets.pointclouds.boxes import in_box_axes, meet_bev, points_in_boxes
 from datasets.pointclouds.object_paste import ObjectDatabase, Paste, cut_objects, read_objects, write_objects
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
@@ -65,6 +65,26 @@ def sample(seed: int = 0, count: int = 6, name: str = "a", polar: int = 0) -> Po
         points[:, 5] = polar * torch.rad2deg(torch.atan2(y, x))
         points[:, 6] = polar * torch.rad2deg(torch.atan2(z, torch.hypot(x, y)))
     return PointCloudSample(name, points, channels, CLASSES, boxes, cameras)
+
+
+def test_a_tilted_sensor_sees_the_same_things_from_a_slope() -> None:
+    before = sample(3, polar=1)
+    heights = []
+    for seed in range(200):
+        after = Tilt(1.5)(before, np.random.default_rng(seed))
+        torch.testing.assert_close(after.points[:, :3].norm(dim=1), before.points[:, :3].norm(dim=1))
+        torch.testing.assert_close(after.points[:, 4], after.points[:, :3].norm(dim=1))
+        (there, depth), (here, same_depth) = (project(each.points[:, :3], each.cameras) for each in (before, after))
+        torch.testing.assert_close(depth, same_depth, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(there[depth > 1], here[depth > 1], atol=0.05, rtol=1e-3)
+        torch.testing.assert_close(after.boxes.boxes[:, 3:], before.boxes.boxes[:, 3:])
+        # A box moves with its points, as far as it can without leaning.
+        nearness = in_box_axes(after.points, after.boxes.boxes) - in_box_axes(before.points, before.boxes.boxes)
+        inside = points_in_boxes(before.points, before.boxes.boxes)
+        assert nearness[inside].abs().max() < 0.35
+        heights.append(after.boxes.boxes[:, 2] - before.boxes.boxes[:, 2])
+    away = torch.stack(heights).std(dim=0) / before.boxes.boxes[:, :2].norm(dim=1)
+    torch.testing.assert_close(away, torch.full((6,), math.radians(1.5)), rtol=0.2, atol=0)
 
 
 @pytest.mark.parametrize("angle", [20, 90, 180, 360])
