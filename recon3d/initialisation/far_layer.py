@@ -16,6 +16,7 @@ from scipy.ndimage import percentile_filter
 from datasets.geometry import inside, project
 from recon3d.initialisation.clouds import Cloud, back_project, footprint
 from recon3d.initialisation.surfaces import Surface
+from recon3d.initialisation.ways import in_the_way
 from recon3d.views import TrainingViews
 
 BORDER = 0.3  # of the photo's sides, by which the layer reaches beyond them
@@ -29,7 +30,7 @@ SIZE = 0.8  # standard deviation, of the spacing
 
 
 def far_layer(views: TrainingViews, surfaces: Sequence[Surface]) -> Cloud:
-    """Points of the far layers of all views that no photo would see in front of its surface."""
+    """Points of the far layers of all views that no photo would see in front of its surface, nor views between them."""
     cameras = views.cameras.to(dtype=torch.float64)
     clouds = []
     for i in range(len(views)):
@@ -47,6 +48,7 @@ def far_layer(views: TrainingViews, surfaces: Sequence[Surface]) -> Cloud:
             seen = np.flatnonzero(within[j])
             x, y = there[j, seen].long().numpy().T
             hidden[seen] &= depth[j, seen].numpy() > 1 / surface.inverse_depth[y, x]
+        hidden &= ~in_the_way(positions, cameras, surfaces)
         sizes = SIZE * step * footprint(views.cameras, i, inverse_depth)
         opacities, source = np.full(len(positions), OPACITY), np.full(len(positions), i)
         clouds.append(Cloud(positions, colours[row, column], sizes, opacities, source)[hidden])
