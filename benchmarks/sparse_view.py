@@ -110,8 +110,8 @@ VARIANTS = {
     "without_far_layer": Variant({"model.initialiser.init_args.far_layer": False}),
     "half_the_gaussians": Variant({"model.initialiser.init_args.budget": times(0.5)}),
     "twice_the_gaussians": Variant({"model.initialiser.init_args.budget": times(2)}),
-    "half_the_steps": Variant({"trainer.max_steps": times(0.5)}),
-    "twice_the_steps": Variant({"trainer.max_steps": times(2)}),
+    "half_the_steps": Variant({"trainer.max_steps": times(0.5), "steps_per_view": times(0.5)}),
+    "twice_the_steps": Variant({"trainer.max_steps": times(2), "steps_per_view": times(2)}),
     "sh_1": Variant({"model.sh_degree": 1, "model.sh_every": 0}),
     "sh_1_dropout": Variant({"model.sh_degree": 1, "model.sh_every": 0, "model.sh_dropout": 0.2}),
     "twice_the_rates": Variant(
