@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from jsonargparse.typing import NonNegativeInt
@@ -72,16 +71,6 @@ class FitCLI(RunFolderCLI):
     def _set_seed(self) -> None:
         """Nothing: every step seeds the global generator itself."""
 
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """The trainer, which takes more steps where there are many photos, or time."""
-        trainer = self.config_init.trainer
-        if trainer.max_steps > 0:
-            if self.config.steps_per_view:
-                trainer.max_steps = max(trainer.max_steps, self.config.steps_per_view * len(self.datamodule.views))
-            if self.config.budget is not None:
-                trainer.max_steps *= MORE_STEPS
-        return super().instantiate_trainer(**kwargs)
-
     def before_instantiate_classes(self) -> None:
         """Make the scene's path independent of the current folder."""
         root = self.config.data.root
@@ -116,7 +105,9 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
         cli.stop.deadline = began + config.time_limit
     if torch.cuda.is_available() and not find_spec("gsplat"):
         print("fitting on the CPU: for CUDA, install the extra `cuda`, which brings gsplat", file=sys.stderr)
-    _ = cli.datamodule.views  # a scene that cannot be used must not touch an earlier run
+    # The photos first: a scene that cannot be used must not touch an earlier run.
+    steps = max(cli.trainer.max_steps, config.steps_per_view * len(cli.datamodule.views))
+    cli.trainer.fit_loop.epoch_loop.max_steps = steps if config.budget is None else MORE_STEPS * steps
     checkpoint = run_folder.RUNS.prepare(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
     history: History = cli.config_init.history
     history.start_clock(began, clock)
@@ -127,7 +118,7 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
     elif budget is None:
         cli.model.begin(cli.datamodule.views)
     else:
-        start = begin_within(cli.model, cli.datamodule, budget, cli.trainer.max_steps // MORE_STEPS)
+        start = begin_within(cli.model, cli.datamodule, budget, steps)
     pace = None if budget is None else Pace(budget, start)
     if pace is not None:
         # First, before those that look whether a step was the last.
