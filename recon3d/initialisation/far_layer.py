@@ -48,11 +48,11 @@ def far_layer(views: TrainingViews, surfaces: Sequence[Surface]) -> Cloud:
             seen = np.flatnonzero(within[j])
             x, y = there[j, seen].long().numpy().T
             hidden[seen] &= depth[j, seen].numpy() > 1 / surface.inverse_depth[y, x]
-        hidden &= ~in_the_way(positions, cameras, surfaces)
         sizes = SIZE * step * footprint(views.cameras, i, inverse_depth)
         opacities, source = np.full(len(positions), OPACITY), np.full(len(positions), i)
         clouds.append(Cloud(positions, colours[row, column], sizes, opacities, source)[hidden])
-    return Cloud.concatenate(clouds)
+    layer_points = Cloud.concatenate(clouds)
+    return layer_points[~in_the_way(layer_points.positions, cameras, surfaces)]
 
 
 def _layer_of(image: np.ndarray, surface: Surface) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
