@@ -24,9 +24,9 @@ def cameras(*places: float, backwards: tuple[int, ...] = ()) -> Cameras:
     return Cameras(poses, intrinsics.repeat(len(places), 1, 1), torch.tensor([SIZE] * len(places)))
 
 
-def wall(known: bool = True) -> Surface:
+def wall(known: bool = True, depth: float = WALL) -> Surface:
     shape = SIZE[::-1]
-    return Surface(np.full(shape, 1 / WALL), np.full(shape, known), np.ones(shape, bool))
+    return Surface(np.full(shape, 1 / depth), np.full(shape, known), np.ones(shape, bool))
 
 
 def test_points_before_the_wall_are_in_the_way_and_those_behind_are_not() -> None:
@@ -46,12 +46,10 @@ def test_the_way_itself_is_kept_clear_whatever_was_measured() -> None:
 
 
 def test_the_way_is_as_wide_as_what_its_cameras_see_is_far() -> None:
-    near = Surface(*(getattr(wall(), name) for name in ("inverse_depth", "known", "counts")))
-    near = Surface(2 * near.inverse_depth, np.zeros_like(near.known), near.counts)
     places = np.array(
         [[-4.0, y, 0] for y in (1.9, 2.1)] + [[0, y, 0] for y in (2.9, 3.1)] + [[4, y, 0] for y in (3.9, 4.1)]
     )
-    found = in_the_way(places, cameras(-4.0, 4.0), [near, wall(known=False)])
+    found = in_the_way(places, cameras(-4.0, 4.0), [wall(known=False, depth=WALL / 2), wall(known=False)])
     assert found.tolist() == [True, False] * 3
 
 
