@@ -26,6 +26,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
+import yaml
 
 from datasets.files import replacing
 from datasets.programs.environment import machine, versions
@@ -41,6 +42,7 @@ from recon3d.views import TrainingViews
 
 WITHIN = (0.01, 0.03, 0.1)
 CONFIDENT = 0.8
+CONFIG = Path(__file__).resolve().parent.parent / "configs" / "recon3d" / "photos.yaml"
 SAME_SURFACE = 5.0  # pixels; a sensor's depth is rough
 
 
@@ -121,9 +123,18 @@ PRIORS: dict[str, Callable[[TrainingViews], Sequence[DepthEstimate]]] = {
     "PlaneSweep": PlaneSweep(),
     "MultiViewStereo": MultiViewStereo(),
 }
+
+
+def configured() -> Fusion:
+    """The fusion of the configurations, whose priors do not matter here."""
+    config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    finer = config["model"]["initialiser"]["init_args"]["prior"]["init_args"]
+    return Fusion(**{key: value for key, value in finer["prior"]["init_args"].items() if key != "priors"})
+
+
 FUSED = {
     "Fusion": (Fusion(), ("EpipolarFlow", "MultiViewStereo")),
-    "as configured": (Fusion(least=0.15, smallest=1), ("EpipolarFlow", "PlaneSweep")),
+    "as configured": (configured(), ("EpipolarFlow", "PlaneSweep")),
 }
 
 
