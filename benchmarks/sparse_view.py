@@ -88,8 +88,15 @@ def scheduled(name: str, **when: Any) -> Callable[[list[Any]], list[Any]]:
 
 
 def prior(name: str) -> Variant:
-    """Another prior."""
-    return Variant({"model.initialiser.init_args.prior": {"class_path": f"recon3d.priors.{name}"}}, timed=True)
+    """Another prior, on finer photos too."""
+    finer: dict[str, Any] = {"class_path": "recon3d.priors.finer_photos.FinerPhotos"}
+    finer["init_args"] = {"prior": {"class_path": f"recon3d.priors.{name}"}}
+    return Variant({"model.initialiser.init_args.prior": finer}, timed=True)
+
+
+def within(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What is wrapped as ``name``, or what there is where nothing is."""
+    return lambda old: old.get("init_args", {}).get(name, old)
 
 
 UNCERTAIN = [
@@ -102,6 +109,7 @@ VARIANTS = {
         {"model.initialiser": {"class_path": "recon3d.initialise.TriangulatedInitialiser"}}, timed=True
     ),
     **{f"budget_{seconds}s": Variant({"budget": seconds}, timed=True) for seconds in (30, 60, 120, 180)},
+    "without_finer_photos": Variant({"model.initialiser.init_args.prior": within("prior")}, timed=True),
     "prior_flow": prior("epipolar_flow.EpipolarFlow"),
     "prior_stereo": prior("multi_view_stereo.MultiViewStereo"),
     "prior_fusion": prior("fusion.Fusion"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ class TrainingViews:
         points: sparse points of the source, or None.
         background: colour that is known to lie behind everything, or None.
         names: the photos' file names without their ending, by which other files of theirs are found, or None.
+        finer: opens the same views with photos of twice the size, or gives None where they turn out to be of no use;
+            None where there are no such photos.
     """
 
     cameras: Cameras
@@ -29,6 +32,7 @@ class TrainingViews:
     points: Points | None = None
     background: tuple[float, float, float] | None = None
     names: tuple[str, ...] | None = None
+    finer: Callable[[], TrainingViews | None] | None = None
 
     def __len__(self) -> int:
         return len(self.views)

@@ -48,6 +48,13 @@ def test_changes_touch_what_they_name_and_nothing_else(script: ModuleType) -> No
     base = yaml.safe_load((script.CONFIGS / "llff_3view.yaml").read_text())
     assert configuration(script, "fern_3", "default") == base
     assert configuration(script, "fern_3", "budget_30s") == {**base, "budget": 30}
+    prior = base["model"]["initialiser"]["init_args"]["prior"]
+    coarse = configuration(script, "fern_3", "without_finer_photos")["model"]["initialiser"]["init_args"]
+    assert coarse == {**base["model"]["initialiser"]["init_args"], "prior": prior["init_args"]["prior"]}
+    rows = script.rows_of(["hololens_6", "fern_3", "lego_8"], ["without_finer_photos", "prior_flow"])
+    assert rows == [(c, "without_finer_photos") for c in ("fern_3", "lego_8")] + [
+        (c, "prior_flow") for c in ("hololens_6", "fern_3")
+    ]
     steps = configuration(script, "fern_3", "half_the_steps")
     assert steps["trainer"] == {"max_steps": base["trainer"]["max_steps"] // 2}
     assert steps["model"]["losses"] == base["model"]["losses"]

@@ -5,21 +5,20 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
-import cv2
-import numpy as np
-
 from datasets.errors import InputError
 from datasets.scenes.images import shrink_depth, shrink_image, shrink_mask
 from datasets.types import View
 from recon3d.fitting.budget import Clock
-from recon3d.priors.types import DepthEstimate, DepthPrior, inverse_of
+from recon3d.priors.finer_photos import FinerPhotos
+from recon3d.priors.resizing import enlarged
+from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
 # Sizes of photos that come into question, the next with about half the pixels: a few, far apart, so that the same time
 # gives the same result in spite of what else the machine does.
 SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)
+FINER = 2.0  # stands for what a prior does that looks at photos of twice the size as well
 SMALLEST_SIDE = 64  # pixels of a photo that is worth trying
-SAME_SURFACE = 0.02  # relative difference of depth between neighbours that are interpolated
 
 
 class AffordablePrior(DepthPrior):
@@ -34,7 +33,7 @@ class AffordablePrior(DepthPrior):
         clock: seconds since whenever.
 
     Attributes:
-        scale: of the photos whose depth the last call returned.
+        scale: of the photos whose depth the last call returned; 2 where those of twice the size were used too.
         took: seconds of the last call.
     """
 
@@ -50,6 +49,8 @@ class AffordablePrior(DepthPrior):
         began = self.clock()
         shortest = int(views.cameras.sizes.min())
         scales = [s for s in SCALES if s * shortest >= SMALLEST_SIDE] or [1.0]
+        if isinstance(self.prior, FinerPhotos) and views.finer is not None:
+            scales.insert(0, FINER)
         self.scale = scales[-1]
         if len(scales) > 1:
             with suppress(InputError):  # two views alone may be too few
@@ -57,7 +58,7 @@ class AffordablePrior(DepthPrior):
         warm = self.clock()
         estimates = self._at(self.scale, views)
         probed, left = self.clock() - warm, self.seconds - (self.clock() - began)
-        larger = [s for s in scales[:-1] if probed * (s / self.scale) ** 2 <= left]
+        larger = [s for s in scales[:-1] if probed * _pixels(s) / _pixels(self.scale) <= left]
         if larger:
             self.scale = larger[0]
             estimates = self._at(self.scale, views)
@@ -66,10 +67,18 @@ class AffordablePrior(DepthPrior):
         return estimates
 
     def _at(self, scale: float, views: TrainingViews) -> list[DepthEstimate]:
+        if scale == FINER:
+            return self.prior(views)
+        views = replace(views, finer=None)
         if scale == 1:
             return self.prior(views)
         sizes = views.cameras.sizes.tolist()
         return [enlarged(e, *size) for e, size in zip(self.prior(reduced(views, scale)), sizes, strict=True)]
+
+
+def _pixels(scale: float) -> float:
+    """How many a prior looks at, as a share of the photos'."""
+    return scale**2 + (scale == FINER)
 
 
 def _first_two(views: TrainingViews) -> TrainingViews:
@@ -99,20 +108,3 @@ def _shrunk(view: View, size: tuple[int, int]) -> View:
         depth=None if view.depth is None else shrink_depth(view.depth, size),
         alpha=None if view.alpha is None else shrink_image(view.alpha, size),
     )
-
-
-def enlarged(estimate: DepthEstimate, width: int, height: int) -> DepthEstimate:
-    """The estimate for a larger photo: inverse depth, in which planes are linear, is interpolated along surfaces and
-    jumps between them."""
-    depth, confidence = (
-        cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        for values in (estimate.depth, estimate.confidence)
-    )
-    inverse = inverse_of(estimate.depth)
-    weight, mean = (
-        cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        for values in (estimate.known, inverse)
-    )
-    smooth = np.divide(weight, mean, out=np.zeros_like(mean), where=mean > 0)
-    along = np.abs(smooth - depth) < SAME_SURFACE * depth
-    return DepthEstimate(np.where(along, smooth, depth), confidence)

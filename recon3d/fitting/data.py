@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
+from datasets.errors import SceneError
 from datasets.scenes import Kind, SplitName, open_scene
 from datasets.types import Cameras, Scene, View
 from recon3d.exposure import equalised
 from recon3d.losses import Target
 from recon3d.views import TrainingViews
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class SceneData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.root, self.equalise, self.seed = root, equalise, seed
+        self.root, self.downscale, self.equalise, self.seed = root, downscale, equalise, seed
         self._open = partial(
             open_scene,
             root,
@@ -111,7 +115,6 @@ class SceneData(LightningDataModule):
             nth=nth,
             train=train,
             test=test,
-            downscale=downscale,
             background=background,
         )
         self._scene: Scene | None = None
@@ -122,17 +125,28 @@ class SceneData(LightningDataModule):
     def scene(self) -> Scene:
         """The scene, opened once."""
         if self._scene is None:
-            self._scene = self._open()
+            self._scene = self._open(downscale=self.downscale)
         return self._scene
 
     @property
     def views(self) -> TrainingViews:
         """The train views, loaded once."""
         if self._views is None:
-            views = TrainingViews.load(self.scene)
-            self._views = equalised(views) if self.equalise else views
+            twice = self._finer if self.downscale % 2 == 0 else None
+            self._views = replace(self._load(self.scene), finer=twice)
             self._batches = [_batch(self._views.cameras, view, i) for i, view in enumerate(self._views.views)]
         return self._views
+
+    def _load(self, scene: Scene) -> TrainingViews:
+        views = TrainingViews.load(scene)
+        return equalised(views) if self.equalise else views
+
+    def _finer(self) -> TrainingViews | None:
+        try:
+            return self._load(self._open(downscale=self.downscale // 2))
+        except SceneError as error:
+            logger.warning("photos of twice the size would give a finer depth: %s", error)
+            return None
 
     def setup(self, stage: str) -> None:
         """Load the train photos (Lightning's hook)."""

@@ -7,6 +7,7 @@ import signal
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from datasets.errors import InputError
 from datasets.scenes import builtin
 from recon3d.fitting import affordable_start
-from recon3d.fitting.affordable_prior import AffordablePrior, enlarged
+from recon3d.fitting.affordable_prior import AffordablePrior
 from recon3d.fitting.affordable_start import more_gaussians
 from recon3d.fitting.budget import HASTE, MORE_STEPS, MOST_HASTE, WRITING, Budget, duration, haste
 from recon3d.fitting.callbacks import History
@@ -27,6 +28,8 @@ from recon3d.fitting.data import SceneData
 from recon3d.fitting.module import SplatModule
 from recon3d.fitting.optimisers import LearningRates
 from recon3d.initialise import DenseInitialiser, SparseInitialiser
+from recon3d.priors.finer_photos import FinerPhotos
+from recon3d.priors.resizing import enlarged
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
@@ -226,6 +229,21 @@ def test_prior_sees_photos_as_large_as_the_time_allows(
         np.testing.assert_array_equal(known, x > 0.25)
         np.testing.assert_allclose(estimate.depth[:, known], np.tile(1 / (0.3 + 0.1 * x[known]), (320, 1)), rtol=2e-3)
         assert set(np.unique(estimate.confidence)) == {np.float32(0), np.float32(0.7)}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "scale", "took"), [(600, 2.0, TRIED + 500), (509, 1.0, TRIED + 100), (21, 0.25, TRIED)]
+)
+def test_larger_photos_are_for_those_who_have_time(
+    four: TrainingViews, seconds: float, scale: float, took: float
+) -> None:
+    larger = TrainingViews.load(builtin.generate((800, 640), views=4))
+    wall = Wall(400)
+    prior = AffordablePrior(FinerPhotos(wall), seconds, plugins.CLOCK)
+    estimates = prior(replace(four, finer=lambda: larger))
+    assert (prior.scale, prior.took) == (scale, pytest.approx(took, abs=0.01))
+    assert {estimate.depth.shape for estimate in estimates} == {(320, 400)}
+    assert ((4, 800) in wall.asked) == (scale == 2)
 
 
 @pytest.mark.parametrize(("left", "factor"), [(-5, 1), (50, 1), (129, 1), (130, 2), (189, 2), (190, 4), (1e9, 4)])

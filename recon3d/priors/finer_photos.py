@@ -1,0 +1,47 @@
+"""Depth from photos larger than those of the fit, where there are any."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from recon3d.priors.resizing import halved
+from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.views import TrainingViews
+
+
+class FinerPhotos(DepthPrior):
+    """Another prior, asked on photos of twice the size too: they show thin things that those of the fit blur.
+
+    What it is confident of on the larger photos is taken from there; elsewhere, and where a scene has no larger
+    photos, stands what it says of the photos of the fit. On those it knows more: what blur hides need not match.
+
+    Args:
+        prior: the other prior.
+        least: confidence, 0..1, from which on depth is taken from the larger photos.
+
+    Raises:
+        ValueError: for ``least`` out of range.
+    """
+
+    def __init__(self, prior: DepthPrior, least: float = 0.5) -> None:
+        if not 0 < least <= 1:
+            raise ValueError(f"FinerPhotos: least is {least}, expected a confidence above 0 and at most 1")
+        self.prior, self.least = prior, least
+
+    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
+        """The prior's estimates; raises what it raises."""
+        coarse = self.prior(replace(views, finer=None))
+        larger = None if views.finer is None else views.finer()
+        if larger is None:
+            return coarse
+        sizes = views.cameras.sizes.tolist()
+        fine = [halved(estimate, *size) for estimate, size in zip(self.prior(larger), sizes, strict=True)]
+        return [self._either(*both) for both in zip(fine, coarse, strict=True)]
+
+    def _either(self, fine: DepthEstimate, coarse: DepthEstimate) -> DepthEstimate:
+        taken = fine.known & (fine.confidence >= self.least)
+        return DepthEstimate(
+            np.where(taken, fine.depth, coarse.depth), np.where(taken, fine.confidence, coarse.confidence)
+        )
