@@ -10,8 +10,7 @@ from recon3d.rasteriser import pool
 from recon3d.rasteriser.simd_memory import take_ticket
 
 SMALL, LARGE = 2, 4  # half sides of the two windows, pixels
-BAND = 16  # rows that one thread works on at a time
-CHANNELS = 3
+BAND = 32  # rows that one thread works on at a time
 # Shares of 1 - ZNCC over the small and the large window, and of the absolute difference.
 SHARES = np.array([0.35, 0.25, 0.4], np.float32)
 FULL_DIFFERENCE = 38.0  # levels of luminance, from which on a difference counts no more
@@ -39,8 +38,8 @@ def sweep(level: Level, neighbours: Neighbours, inverse_depths: np.ndarray) -> n
     volume = np.empty((height, width, len(inverse_depths)), np.uint8)
     bands = -(-int(height) // BAND)
     pool.run(
-        _sweep_bands, bands, level.quads, level.counts, level.starts, level.sizes, neighbours.view, neighbours.targets,
-        neighbours.there, inverse_depths.astype(np.float32), volume,
+        _sweep_bands, bands, level.quads, level.counts, not level.counts.all(), level.starts, level.sizes,
+        neighbours.view, neighbours.targets, neighbours.there, inverse_depths.astype(np.float32), volume,
     )  # fmt: skip
     return volume
 
@@ -54,7 +53,7 @@ def _box(columns, x, reach):
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _sweep_bands(tickets, quads, counts, starts, sizes, view, targets, there, inverse_depths, volume):
+def _sweep_bands(tickets, quads, counts, masked, starts, sizes, view, targets, there, inverse_depths, volume):
     width, height = sizes[view]
     bands = -(-height // BAND)
     across, down = width + 2 * LARGE, BAND + 2 * LARGE
@@ -101,8 +100,8 @@ def _sweep_bands(tickets, quads, counts, starts, sizes, view, targets, there, in
         for d in range(len(inverse_depths)):
             for t in range(len(targets)):
                 _warp_band(
-                    quads, counts, starts[targets[t]], sizes[targets[t]], there[t], inverse_depths[d], top, rows, width,
-                    warped, seen,
+                    quads, counts, masked, starts[targets[t]], sizes[targets[t]], there[t], inverse_depths[d],
+                    top, rows, width, warped, seen,
                 )  # fmt: skip
                 for i in range(rows):
                     for j in range(across):
@@ -161,7 +160,7 @@ def _blend(cost, i, j):
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _warp_band(quads, counts, start, size, there, inverse_depth, top, rows, width, warped, seen):
+def _warp_band(quads, counts, masked, start, size, there, inverse_depth, top, rows, width, warped, seen):
     """Sample a target along a plane for a band of rows and its surroundings, beyond its border as at its border."""
     right, bottom = np.float32(size[0] - 1), np.float32(size[1] - 1)
     across, first = np.int32(size[0]), np.int32(start)
@@ -191,13 +190,19 @@ def _warp_band(quads, counts, start, size, there, inverse_depth, top, rows, widt
             warped[i, j] = upper + dv * (lower - upper)
     for i in range(rows):
         y = np.float32(top + i + 0.5)
-        for j in range(width):
+        fx = there[1] * y + there[2] + ex
+        fy = there[4] * y + there[5] + ey
+        fz = there[7] * y + there[8] + ez
+        for j in range(width):  # no branch and no division, so that it becomes vector instructions
             x = np.float32(j + 0.5)
-            z = there[6] * x + there[7] * y + there[8] + ez
-            inside = z > np.float32(1e-6)
-            u = (there[0] * x + there[1] * y + there[2] + ex) / max(z, np.float32(1e-6))
-            v = (there[3] * x + there[4] * y + there[5] + ey) / max(z, np.float32(1e-6))
-            inside = inside and u >= 0 and v >= 0 and u < size[0] and v < size[1]
-            if inside:
-                inside = counts[start + np.int64(v) * across + np.int64(u)] > 0
-            seen[i, j] = inside
+            u, v, z = fx + there[0] * x, fy + there[3] * x, fz + there[6] * x
+            inside = (u >= 0) & (v >= 0) & (u < z * np.float32(size[0])) & (v < z * np.float32(size[1]))
+            seen[i, j] = inside & (z > np.float32(1e-6))
+        if masked:
+            for j in range(width):
+                if seen[i, j]:
+                    x = np.float32(j + 0.5)
+                    scale = np.float32(1) / (fz + there[6] * x)
+                    column = np.int64(min((fx + there[0] * x) * scale, right))
+                    row = np.int64(min((fy + there[3] * x) * scale, bottom))
+                    seen[i, j] = counts[start + row * across + column] > 0
