@@ -24,7 +24,7 @@ from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
 SMALLEST_PATCH = 2e-4  # of a photo's pixels; smaller patches of depth may be chance matches
-FRONTAL_GUESSES = (10, 50, 90)  # percentiles of the landmarks' inverse depth
+FRONTAL_GUESSES = (2, *range(10, 91, 10), 98)  # percentiles of the landmarks' inverse depth
 
 
 class EpipolarFlow(DepthPrior):
