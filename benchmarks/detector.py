@@ -18,7 +18,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ import torch
 from datasets.pointclouds.clouds import read_bin
 from datasets.pointclouds.simulator import SimulatedStreets
 from datasets.pointclouds.types import Boxes3D, PointCloudBatch, PointCloudSample
+from datasets.programs.devices import Precision, autocast
 from datasets.programs.environment import machine, versions
 from detection.detector import Detector
 from detection.run import read_config
@@ -73,12 +73,13 @@ class Stages:
 
 
 @torch.no_grad()
-def latency(detector: Detector, see: Callable[[], PointCloudBatch], rounds: int, bfloat16: bool) -> dict[str, float]:
+def latency(
+    detector: Detector, see: Callable[[], PointCloudBatch], rounds: int, precision: Precision
+) -> dict[str, float]:
     """Milliseconds by stage, and in all, of one cloud, of which ``see`` makes what the network takes."""
     device = see().points.device
     stages = Stages(device)
-    mode = torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext()
-    with mode:
+    with autocast(device, precision):
         for _ in range(rounds + 1):  # the first makes kernels and memory ready
             stages("all", lambda: detector.detect(see()))
             batch = stages("channels", see)
@@ -135,8 +136,8 @@ def measure(config: Path, sample: PointCloudSample, device: torch.device, rounds
     return {
         "points": len(sample),
         "parameters": sum(parameter.numel() for parameter in detector.parameters()),
-        "fp32": latency(detector, see, rounds, bfloat16=False),
-        "bf16": latency(detector, see, rounds, bfloat16=True),
+        "fp32": latency(detector, see, rounds, "32-true"),
+        "bf16": latency(detector, see, rounds, "bf16-mixed"),
         "batch_size": len(many),
         "training_clouds_per_second": training(detector, many, max(rounds // 2, 1)),
     }

@@ -15,7 +15,7 @@ from datasets.errors import InputError
 from datasets.pictures import save_picture
 from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
-from datasets.programs.devices import Device, torch_device
+from datasets.programs.devices import Device, Precision, autocast, torch_device
 from datasets.programs.run_folder import write_text
 from detection.detector import Detector
 from detection.pictures import from_above
@@ -26,7 +26,13 @@ from detection.training.loader import collate
 
 
 def evaluate_run(
-    run: Path, *, root: Path | None = None, pictures: int = 4, score: float = 0.3, device: Device = "auto"
+    run: Path,
+    *,
+    root: Path | None = None,
+    pictures: int = 4,
+    score: float = 0.3,
+    device: Device = "auto",
+    precision: Precision = "32-true",
 ) -> None:
     """Score the detector of a run on its test data.
 
@@ -38,6 +44,7 @@ def evaluate_run(
         pictures: How many test clouds to draw from above, with what was found (coloured) and annotated (white).
         score: Least score of the boxes in pictures.
         device: Where to run the network.
+        precision: Of the network: bf16-mixed is faster where the processor multiplies bfloat16 natively.
     """
     began = time.perf_counter()
     config = read_config(run)
@@ -45,19 +52,16 @@ def evaluate_run(
     samples, protocol = open_samples(config, "test", root, str(run)), open_protocol(config, str(run))
     if samples[0].class_names != trained.class_names:
         raise InputError(f"{run}: finds {trained.class_names}, but the test data have {samples[0].class_names}")
-    detector, features = trained.detector.to(torch_device(device)), trained.features
-    for sample in samples_to_draw(samples, pictures):
-        draw(
-            run / PICTURES / f"{Path(sample.frame).name}.png",
-            detector,
-            sample,
-            detect(detector, sample, features),
-            score,
-        )
-    clock = Clock()
-    result = evaluate(detector, samples, features, protocol, clock)
+    where, clock = torch_device(device), Clock()
+    detector, features = trained.detector.to(where), trained.features
+    with autocast(where, precision):
+        for sample in samples_to_draw(samples, pictures):
+            found = detect(detector, sample, features)
+            draw(run / PICTURES / f"{Path(sample.frame).name}.png", detector, sample, found, score)
+        result = evaluate(detector, samples, features, protocol, clock)
     metrics = {
         "values": result.values,
+        "precision": precision,
         "frames": len(samples),
         "network_seconds_per_frame": round(clock.seconds / len(samples), 5),
         "seconds": round(time.perf_counter() - began, 2),

@@ -18,7 +18,7 @@ from datasets.pointclouds.kitti_calibration import AXES_ONLY, KittiCalibration, 
 from datasets.pointclouds.kitti_labels import write_objects
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.programs.command_line import Parser
-from datasets.programs.devices import Device, torch_device
+from datasets.programs.devices import Device, Precision, autocast, torch_device
 from datasets.programs.run_folder import write_text
 from datasets.programs.shots import photographer
 from datasets.scenes.images import read_image
@@ -45,6 +45,7 @@ def predict(argv: Sequence[str]) -> None:
     parser.add_argument("--score", type=float, default=0.3, help="least score of boxes that are written")
     parser.add_argument("--pictures", type=bool, default=True, help="whether to draw pictures")
     parser.add_argument("--device", type=Device, default="auto", help="where to run the network")
+    parser.add_argument("--precision", type=Precision, default="32-true", help="bf16-mixed is faster where native")
     values = parser.parse_args(list(argv))
     predict_clouds(
         values.model,
@@ -53,6 +54,7 @@ def predict(argv: Sequence[str]) -> None:
         score=values.score,
         pictures=values.pictures,
         device=torch_device(values.device),
+        precision=values.precision,
     )
 
 
@@ -64,6 +66,7 @@ def predict_clouds(
     score: float = 0.3,
     pictures: bool = True,
     device: torch.device | str = "cpu",
+    precision: Precision = "32-true",
 ) -> None:
     """Find boxes in each of ``clouds`` and write them to ``out``, as :data:`DESCRIPTION` says.
 
@@ -77,7 +80,8 @@ def predict_clouds(
     for path in tqdm(files, desc="predict", unit="cloud"):
         points = finite_points(path, read_cloud(path, trained.channels), "skip")
         sample = PointCloudSample(path.stem, torch.from_numpy(points), trained.channels, trained.class_names)
-        found = confident(detect(trained.detector, sample, trained.features), score)
+        with autocast(torch.device(device), precision):
+            found = confident(detect(trained.detector, sample, trained.features), score)
         total += len(found)
         write_text(out / f"{path.stem}.json", json.dumps(_document(path, found, trained.class_names)) + "\n")
         calibration, size, photo = _camera_of(path)

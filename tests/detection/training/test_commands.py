@@ -112,6 +112,19 @@ def test_predict_writes_json_text_and_pictures(run: Path, tmp_path: Path) -> Non
     assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 10
 
 
+def test_bfloat16_finds_about_the_same(run: Path, tmp_path: Path) -> None:
+    cloud = write_cloud(tmp_path / "clouds")
+    found = {}
+    for precision in ("32-true", "bf16-mixed"):
+        predict_clouds(run, [cloud], out=tmp_path / precision, score=0.2, pictures=False, precision=precision)
+        found[precision] = json.loads((tmp_path / precision / "000001.json").read_text())
+    exact, rough = found["32-true"]["scores"], found["bf16-mixed"]["scores"]
+    assert exact != rough, "bfloat16 was asked for"
+    np.testing.assert_allclose(rough[:20], exact[:20], rtol=0.03)
+    evaluate_run(run, pictures=1, precision="bf16-mixed")
+    assert json.loads((run / "metrics.json").read_text())["precision"] == "bf16-mixed"
+
+
 def test_predict_uses_the_camera_of_kittis_layout(run: Path, tmp_path: Path) -> None:
     cloud = write_cloud(tmp_path / "training" / "velodyne")
     for folder in ("calib", "image_2"):
