@@ -203,6 +203,6 @@ def _warp_band(quads, counts, masked, start, size, there, inverse_depth, top, ro
                 if seen[i, j]:
                     x = np.float32(j + 0.5)
                     scale = np.float32(1) / (fz + there[6] * x)
-                    column = np.int64(min((fx + there[0] * x) * scale, right))
-                    row = np.int64(min((fy + there[3] * x) * scale, bottom))
-                    seen[i, j] = counts[start + row * across + column] > 0
+                    u = min((fx + there[0] * x) * scale, right)
+                    v = min((fy + there[3] * x) * scale, bottom)
+                    seen[i, j] = counts[start + np.int64(v) * across + np.int64(u)] > 0
