@@ -25,6 +25,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
 
 from datasets.errors import InputError
@@ -33,6 +34,8 @@ from datasets.programs.measuring import mean
 from datasets.programs.run_folder import write_text
 from datasets.programs.seeds import write_json
 from recon3d.benchmark import benchmark
+from recon3d.prior_command import DEPTH
+from recon3d.prior_command import prior as write_prior
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "recon3d"
 HEAVY = ("checkpoints", "logs", "previews", "renders", "report.html")
@@ -99,6 +102,16 @@ def within(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda old: old.get("init_args", {}).get(name, old)
 
 
+def beside_mirrored(old: dict[str, Any]) -> dict[str, Any]:
+    """The prior with one more to fuse, which is deliberately wrong; unchanged where nothing is fused."""
+    result = deepcopy(old)
+    inner = result.get("init_args", {}).get("prior", {})
+    if "priors" in inner.get("init_args", {}):
+        inner["init_args"]["priors"].append(MIRRORED)
+    return result
+
+
+MIRRORED = {"class_path": "recon3d.priors.file_depth.FileDepth", "init_args": {"folder": "MIRRORED"}}
 UNCERTAIN = [
     {"class_path": "recon3d.losses.Photometric", "init_args": {"ssim": 1.0, "weight": 0.2}},
     {"class_path": "recon3d.losses.UncertainColour"},
@@ -113,6 +126,8 @@ VARIANTS = {
     "prior_flow": prior("epipolar_flow.EpipolarFlow"),
     "prior_stereo": prior("multi_view_stereo.MultiViewStereo"),
     "prior_fusion": prior("fusion.Fusion"),
+    "beside_mirrored_depth": Variant({"model.initialiser.init_args.prior": beside_mirrored}),
+    "mirrored_depth_alone": Variant({"model.initialiser.init_args.prior": lambda old: MIRRORED}),
     "without_dropout": Variant({"model.dropout": 0.0}),
     "without_opacity_decay": Variant({"model.opacity_decay": 1.0}),
     "without_far_layer": Variant({"model.initialiser.init_args.far_layer": False}),
@@ -185,7 +200,28 @@ def compose(case: Case, variant: Variant, priors: Path, half: bool = False) -> s
         file = priors / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
         kept = {"prior": initialiser["prior"], "file": str(file)}
         initialiser["prior"] = {"class_path": "recon3d.priors.kept_depth.KeptDepth", "init_args": kept}
-    return yaml.safe_dump(config, sort_keys=False)
+    text = yaml.safe_dump(config, sort_keys=False)
+    return text.replace("folder: MIRRORED", f"folder: {mirrored(case, priors, half)}")
+
+
+def mirrored(case: Case, priors: Path, half: bool) -> Path:
+    """Folder of depth that is wrong but looks like a scene's: the prior's own, each photo's left for right."""
+    return priors / f"mirrored_{case.folder}_{case.views}{'_half' if half else ''}"
+
+
+def write_mirrored(case: Case, scenes: Path, priors: Path, half: bool) -> None:
+    """Write :func:`mirrored` where it is not there yet, from the depth that the default row has."""
+    folder = mirrored(case, priors, half)
+    if folder.is_dir():
+        return
+    whole = folder.with_name(f"{folder.name}.whole")
+    write_text(config := whole / "config.yaml", compose(case, Variant({}), priors, half))
+    data = [f"--data.root={scenes / case.folder}", f"--data.views={case.views}"]
+    write_prior([f"--config={config}", *data, f"--out={whole}", "--overwrite"])
+    for path in (whole / DEPTH).glob("*.npy"):
+        np.save(path, np.load(path)[:, ::-1])
+    (whole / DEPTH).rename(folder)
+    shutil.rmtree(whole)
 
 
 def rows_of(cases: Iterable[str], variants: Iterable[str]) -> list[tuple[str, str]]:
@@ -201,7 +237,10 @@ def rows_of(cases: Iterable[str], variants: Iterable[str]) -> list[tuple[str, st
 def measure(case: str, variant: str, scenes: Path, out: Path, seeds: int, half: bool = False) -> None:
     """Fit and test one row, as far as that was not done before; keep no more than is looked at."""
     folder, config = out / case / variant, out / case / f"{variant}.yaml"
-    write_text(config, compose(CASES[case], VARIANTS[variant], (out / "priors").resolve(), half))
+    priors = (out / "priors").resolve()
+    write_text(config, text := compose(CASES[case], VARIANTS[variant], priors, half))
+    if str(mirrored(CASES[case], priors, half)) in text:
+        write_mirrored(CASES[case], scenes, priors, half)
     scene, views, timed = scenes / CASES[case].folder, CASES[case].views, VARIANTS[variant].timed
     benchmark(config, root=scene, out=folder, seeds=seeds, views=views, report=timed and not half)
     for run in folder.glob("seed_*/"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -81,6 +82,36 @@ def test_depth_is_shared_where_the_prior_and_the_photos_are_the_same(script: Mod
 
     assert file("fern_3", "without_dropout") == file("fern_3", "mcmc")
     assert len({file(case, "mcmc") for case in script.CASES}) == len(script.CASES)
+
+
+def test_a_wrong_prior_is_the_depth_of_the_default_row_mirrored(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depth = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+    def write_prior(argv: list[str]) -> None:
+        out = Path(next(word for word in argv if word.startswith("--out=")).removeprefix("--out="))
+        asked = yaml.safe_load((out / "config.yaml").read_text())
+        assert asked == configuration(script, "fern_3", "default") | {"model": asked["model"]}
+        (out / "depth").mkdir()
+        np.save(out / "depth" / "image001.npy", depth)
+
+    case, priors = script.CASES["fern_3"], tmp_path / "priors"
+    monkeypatch.setattr(script, "write_prior", write_prior)
+    script.write_mirrored(case, tmp_path, priors, False)
+    folder = script.mirrored(case, priors, False)
+    assert [path.name for path in priors.iterdir()] == [folder.name]
+    np.testing.assert_array_equal(np.load(folder / "image001.npy"), np.fliplr(depth))
+
+    kept = yaml.safe_load(script.compose(case, script.VARIANTS["beside_mirrored_depth"], priors))
+    fusion = kept["model"]["initialiser"]["init_args"]["prior"]["init_args"]["prior"]["init_args"]["prior"]
+    assert [prior["class_path"].split(".")[-1] for prior in fusion["init_args"]["priors"]] == [
+        "EpipolarFlow",
+        "PlaneSweep",
+        "FileDepth",
+    ]
+    assert fusion["init_args"]["priors"][-1]["init_args"] == {"folder": str(folder)}
+    assert script.rows_of(["lego_8"], ["beside_mirrored_depth"]) == [], "nothing is fused there"
 
 
 def test_default_comes_first_and_others_only_where_scenes_are_compared(script: ModuleType) -> None:
