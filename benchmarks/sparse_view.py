@@ -144,6 +144,14 @@ VARIANTS = {
     "bound_to_rays": Variant({"model.bound": 0.3}),
     "antialiased": Variant({"model.antialiased": True}),
     "mcmc": Variant({"model.densification": {"class_path": "recon3d.fitting.densification.MCMCStrategy"}}),
+    "two_fields": Variant({"model.fields": 2}),
+    "two_fields_agreeing": Variant(
+        {
+            "model.fields": 2,
+            "model.losses": loss("FieldAgreement"),
+            "model.densification": {"class_path": "recon3d.fitting.densification.CoPruning"},
+        }
+    ),
     "floater_removal": Variant({"model.densification": {"class_path": "recon3d.fitting.densification.FloaterRemoval"}}),
     "estimated_depth": Variant({"model.losses": loss("EstimatedDepth")}),
     "depth_correlation": Variant({"model.losses": loss("DepthCorrelation")}),

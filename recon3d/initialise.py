@@ -64,6 +64,10 @@ class Initialiser(ABC):
     def __call__(self, views: TrainingViews, seed: int) -> Start:
         """The start of a fit on ``views``; the same for the same ``seed``."""
 
+    def several(self, views: TrainingViews, seeds: Sequence[int]) -> list[Start]:
+        """The start for each of ``seeds``."""
+        return [self(views, seed) for seed in seeds]
+
 
 class SparseInitialiser(Initialiser):
     """The source's sparse points, or random ones where it has too few: what 3DGS starts from.
@@ -160,8 +164,15 @@ class DenseInitialiser(Initialiser):
         self.far_layer = far_layer
 
     def __call__(self, views: TrainingViews, seed: int) -> Start:
-        random = np.random.default_rng(seed)
+        return self._start_from(self.prior(views), views, seed)
+
+    def several(self, views: TrainingViews, seeds: Sequence[int]) -> list[Start]:
+        """The start for each of ``seeds``, all from the same depth."""
         estimates = self.prior(views)
+        return [self._start_from(estimates, views, seed) for seed in seeds]
+
+    def _start_from(self, estimates: Sequence[DepthEstimate], views: TrainingViews, seed: int) -> Start:
+        random = np.random.default_rng(seed)
         if not any((estimate.depth > 0).any() for estimate in estimates):
             logger.warning("%s found no depth in these views: starting from random points", type(self.prior).__name__)
             return _start(random_cloud(views, min(self.budget, 30_000), self.opacity, random), views, estimates)

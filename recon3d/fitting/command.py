@@ -126,16 +126,16 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
     cli.tell_the_end()
-    save_splat(run / run_folder.SPLAT, splat_of(cli.model, cli.datamodule))
+    save_splat(run / run_folder.SPLAT, splat := splat_of(cli.model, cli.datamodule))
     facts = {
         "seconds": round(history.seconds, 2),
         "steps": cli.trainer.global_step,
-        "gaussians": len(cli.model.gaussians),
+        "gaussians": len(splat),
         "budget": config.budget,
         "start": {} if pace is None else pace.start,
     }
     run_folder.write_text(run / run_folder.FIT, json.dumps(facts, indent=1) + "\n")
-    print(f"{len(cli.model.gaussians)} Gaussians in {history.seconds:.1f} s: {run / run_folder.SPLAT}", file=sys.stderr)
+    print(f"{len(splat)} Gaussians in {history.seconds:.1f} s: {run / run_folder.SPLAT}", file=sys.stderr)
     print(f"report: {write_report(run)}", file=sys.stderr)
 
 
@@ -143,7 +143,7 @@ def splat_of(module: SplatModule, data: SceneData) -> Splat:
     """What a fit has found, on the CPU."""
     background = module.background.cpu().tolist()
     return Splat(
-        module.gaussians.detach().to("cpu"),
+        module.result.to("cpu"),
         (background[0], background[1], background[2]),
         module.antialiased,
         data.scene.scene_to_source,

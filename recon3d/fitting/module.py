@@ -17,12 +17,15 @@ from torch.optim import Optimizer
 
 from datasets.errors import InputError
 from recon3d.fitting.data import Batch, SceneData
+from recon3d.fitting.densification import CoPruning
 from recon3d.fitting.densification.base import DensificationStrategy, edit_gaussians
+from recon3d.fitting.fields import beside_one_another, separated
 from recon3d.fitting.optimisers import LearningRates, make_optimisers
 from recon3d.gaussians import Gaussians
 from recon3d.initialise import Initialiser, Start
 from recon3d.losses import Loss, Photometric, PriorDepth, Step, Target
 from recon3d.render import Render, render
+from recon3d.splats.merge import mean_of
 from recon3d.views import TrainingViews
 
 if TYPE_CHECKING:
@@ -65,6 +68,9 @@ class SplatModule(LightningModule):
             its depth moves (after Peng et al., SCGaussian, 2024, and Paliwal et al., CoherentGS, 2024). Needs a start
             from pixels, and no densification.
         antialiased: render as Mip-Splatting does.
+        fields: how many sets of Gaussians are fitted to the photos side by side, each from a seed of its own; the
+            result is about their mean (:mod:`recon3d.splats.merge`), and as many times as large. Of the strategies only
+            CoPruning goes with it.
         seed: seed of the initialiser and of all noise.
     """
 
@@ -81,6 +87,7 @@ class SplatModule(LightningModule):
         opacity_decay: float = 1.0,
         bound: float = 0.0,
         antialiased: bool = False,
+        fields: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -91,12 +98,20 @@ class SplatModule(LightningModule):
             ("sh_dropout", sh_dropout, 0 <= sh_dropout <= 1, "0 to 1"),
             ("opacity_decay", opacity_decay, 0 < opacity_decay <= 1, "more than 0 and at most 1"),
             ("bound", bound, 0 <= bound <= 1, "0 to 1"),
+            ("fields", fields, fields >= 1, "1 or more"),
             ("seed", seed, seed >= 0, "0 or more"),
         ):
             if not valid:
                 raise ValueError(f"model.{name} is {value}, expected {accepted}")
         if bound > 0 and densification is not None:
             raise ValueError("model.bound keeps Gaussians on their pixels' rays: take model.densification out")
+        if densification is not None and isinstance(densification, CoPruning) != (fields > 1):
+            raise ValueError(
+                f"model.fields is {fields} and model.densification {type(densification).__name__}: several fields go "
+                "with CoPruning or none, and CoPruning only with several fields"
+            )
+        if fields == 1 and any(term.uses_fields for term in losses or ()):
+            raise ValueError("a loss of model.losses compares fields, but model.fields is 1: set it to 2")
         self.automatic_optimization = False
         self.initialiser = initialiser
         self.losses = losses if losses is not None else [Photometric()]
@@ -104,7 +119,7 @@ class SplatModule(LightningModule):
         self.learning_rates = learning_rates
         self.sh_degree, self.sh_every = sh_degree, sh_every
         self.dropout, self.sh_dropout, self.opacity_decay = dropout, sh_dropout, opacity_decay
-        self.bound, self.antialiased = bound, antialiased
+        self.bound, self.antialiased, self.fields = bound, antialiased, fields
         self.seed = seed
         self.extent = 1.0
         self.time_progress, self.haste = 0.0, 1.0
@@ -117,8 +132,14 @@ class SplatModule(LightningModule):
 
     @property
     def gaussians(self) -> Gaussians:
-        """The Gaussians as they are now, attached to the parameters."""
+        """The Gaussians of all fields as they are now, attached to the parameters."""
         return Gaussians.from_parameters(dict(self.params.items()))
+
+    @property
+    def result(self) -> Gaussians:
+        """What the fit has found so far, detached: the Gaussians, or about the mean of the fields."""
+        gaussians = self.gaussians.detach()
+        return gaussians if self.fields == 1 else mean_of(separated(gaussians, self.densification_state["field"]))
 
     @property
     def active_sh_degree(self) -> int:
@@ -143,7 +164,8 @@ class SplatModule(LightningModule):
         Raises:
             InputError: where the initialiser finds none, or does not give the depth or the rays that the fit asks for.
         """
-        start = self.initialiser(views, self.seed)
+        seeds = range(self.seed * self.fields, (self.seed + 1) * self.fields)
+        start, field = beside_one_another(self.initialiser.several(views, seeds))
         if len(start.gaussians) == 0:
             raise InputError(f"{type(self.initialiser).__name__} gave no Gaussians: there is nothing to fit")
         first = with_sh_degree(start.gaussians, self.sh_degree).detach()
@@ -164,6 +186,8 @@ class SplatModule(LightningModule):
         self.extent = float(start.extent)
         if self.densification is not None:
             self.densification_state = self.densification.initialize_state(scene_scale=self.extent)
+        if self.fields > 1:
+            self.densification_state["field"] = field
 
     def _prior_of(self, start: Start) -> list[PriorDepth]:
         if start.estimates is None:
@@ -197,10 +221,13 @@ class SplatModule(LightningModule):
             optimiser.param_groups[0]["lr"] = rates[name]
 
         gaussians = self.gaussians
-        draw = self._renderer(gaussians, progress)
-        rendered = self._render(draw, batch)
-        target = self._target(batch, Step(step, progress, batch.index, self.cameras, draw))
-        loss = sum((term(rendered, target, gaussians) for term in self.losses), rendered.colour.new_zeros(()))
+        draws = [self._renderer(gaussians, progress, field) for field in range(self.fields)]
+        loss = gaussians.means.new_zeros(())
+        for field, draw in enumerate(draws):
+            others = (*draws[field + 1 :], *draws[:field])
+            rendered = self._render(draw, batch)
+            target = self._target(batch, Step(step, progress, batch.index, self.cameras, draw, others))
+            loss = sum((term(rendered, target, gaussians) for term in self.losses), loss)
         info = self._info(rendered) | {"cameras": self.cameras}
         if self.densification is not None:
             self.densification.step_pre_backward(self.params, optimisers, self.densification_state, step, info)
@@ -221,13 +248,15 @@ class SplatModule(LightningModule):
         else:
             torch.default_generator.manual_seed(mixed)
 
-    def _renderer(self, gaussians: Gaussians, progress: float) -> Callable[..., Render]:
-        """render() as this step does it, from any camera: dropout is drawn once."""
+    def _renderer(self, gaussians: Gaussians, progress: float, field: int) -> Callable[..., Render]:
+        """render() of one field as this step does it, from any camera: dropout is drawn once."""
         factor = None
+        if self.fields > 1:
+            factor = (self.densification_state["field"] == field).float()
         if self.dropout > 0:
             rate = self.dropout * progress
             kept = torch.rand(len(gaussians), device=self.device) >= rate
-            factor = kept.float() / (1 - rate)
+            factor = kept.float() / (1 - rate) * (1 if factor is None else factor)
         if self.sh_dropout > 0 and self.active_sh_degree > 0:
             plain = torch.rand(len(gaussians), 1, 1, device=self.device) < self.sh_dropout * progress
             gaussians = replace(gaussians, shN=gaussians.shN.masked_fill(plain, 0))

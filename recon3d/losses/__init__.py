@@ -5,6 +5,7 @@ from recon3d.losses.depth_correlation import DepthCorrelation
 from recon3d.losses.depth_order import DepthContinuity, DepthRanking
 from recon3d.losses.disparity_variation import DisparityVariation
 from recon3d.losses.estimated_depth import EstimatedDepth
+from recon3d.losses.field_agreement import FieldAgreement
 from recon3d.losses.measured_depth import MeasuredDepth
 from recon3d.losses.normalised_depth import NormalisedDepth
 from recon3d.losses.penalties import NeedlePenalty, OpacityPenalty, ScalePenalty
@@ -19,6 +20,7 @@ __all__ = [
     "DepthRanking",
     "DisparityVariation",
     "EstimatedDepth",
+    "FieldAgreement",
     "Loss",
     "MeasuredDepth",
     "NeedlePenalty",

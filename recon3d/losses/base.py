@@ -42,6 +42,7 @@ class Step:
         index: of the photo among the train photos.
         cameras: of all train photos.
         look: renders what this step renders (the same Gaussians left out) from other cameras, with gradients.
+        others: the same for each further field of a fit of several.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Step:
     index: int
     cameras: Cameras
     look: Callable[[Cameras], Render]
+    others: tuple[Callable[[Cameras], Render], ...] = ()
 
     @property
     def camera(self) -> Cameras:
@@ -91,9 +93,11 @@ class Loss(ABC):
     Attributes:
         uses_prior: whether targets must carry the prior's depth.
         uses_uncertainty: whether the Gaussians must learn an uncertainty, which is the render's feature.
+        uses_fields: whether several fields must be fitted side by side.
     """
 
     uses_prior: bool = False
+    uses_fields: bool = False
     uses_uncertainty: bool = False
 
     def __init__(self, weight: float = 1.0) -> None:

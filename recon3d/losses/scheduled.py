@@ -33,6 +33,7 @@ class Scheduled(Loss):
             raise ValueError(f"Scheduled: every is {every}, expected at least 1")
         self.loss, self.begin, self.end, self.fade, self.every = loss, begin, end, fade, every
         self.uses_prior, self.uses_uncertainty = loss.uses_prior, loss.uses_uncertainty
+        self.uses_fields = loss.uses_fields
 
     def value(self, render: Render, target: Target, gaussians: Gaussians) -> Tensor:
         step = target.required_step

@@ -7,17 +7,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from datasets.errors import InputError
 from datasets.types import Cameras
-from recon3d import paths
 from recon3d.gaussians import Gaussians
-from recon3d.losses.base import Loss, Step, Target
+from recon3d.losses.base import Loss, Target
+from recon3d.losses.elsewhere import camera_between
 from recon3d.losses.surface import LEAST_ALPHA, channel_mean, shows_surface, surface_depth
 from recon3d.losses.warping import sample, warp, within
 from recon3d.render import Render
 
 Place = Literal["beside", "between"]
-PLACES = 15  # between two cameras, of which one is drawn
 
 
 class WarpedView(Loss):
@@ -62,7 +60,7 @@ class WarpedView(Loss):
         if self.place == "beside":
             other = self._beside(step.camera, float(few.median()))
         else:
-            other = _between(step, float(few.median()))
+            other = camera_between(step, float(few.median()))
         look = step.look(other)
         pixels, depth = warp(surface_depth(render, shown), step.camera, other)
         there = sample(torch.stack([look.depth[0].detach(), look.alpha[0].detach()], dim=-1), pixels.detach())
@@ -77,16 +75,3 @@ class WarpedView(Loss):
         pose = camera.world_to_camera.clone()
         pose[0, 0, 3] += shift * depth / camera.intrinsics[0, 0, 0]
         return Cameras(pose, camera.intrinsics, camera.sizes)
-
-
-def _between(step: Step, depth: float) -> Cameras:
-    """A camera on the way from that of ``step`` to another one around what lies at ``depth``."""
-    device = step.cameras.intrinsics.device
-    count = len(step.cameras)
-    if count < 2:
-        raise InputError("WarpedView between train cameras needs at least two of them: take place: beside")
-    other = (step.index + 1 + int(torch.randint(count - 1, (), device=device))) % count
-    pose = step.camera.camera_to_world[0].double().cpu()
-    focus = (pose[:3, 3] + depth * pose[:3, 2]).numpy()
-    way = paths.between(step.cameras[[step.index, other]], focus, PLACES + 2)
-    return way[1 + int(torch.randint(PLACES, (), device=device))].to(device)

@@ -32,11 +32,17 @@ def merged(splats: Sequence[Splat]) -> Splat:
             raise ValueError("one was fitted with anti-aliasing and another without")
         if not np.allclose(other.scene_to_source, first.scene_to_source, rtol=1e-5, atol=1e-6):
             raise ValueError("they lie in different worlds (scene_to_source differs)")
-    parameters = [splat.gaussians.parameters() for splat in splats]
-    union = {name: torch.cat([one[name] for one in parameters]) for name in parameters[0]}
-    # log(1 - sigmoid(x)) is logsigmoid(-x); a K-th of it, and back to a logit, also where opacities are 0 or 1.
-    transmittance = logsigmoid(-union["opacities"].double()) / len(splats)
-    union["opacities"] = (torch.log(-torch.expm1(transmittance)) - transmittance).to(union["opacities"])
     backgrounds = np.mean([splat.background for splat in splats], axis=0).tolist()
     background = (backgrounds[0], backgrounds[1], backgrounds[2])
-    return Splat(Gaussians.from_parameters(union), background, first.antialiased, first.scene_to_source)
+    union = mean_of([splat.gaussians for splat in splats])
+    return Splat(union, background, first.antialiased, first.scene_to_source)
+
+
+def mean_of(fields: Sequence[Gaussians]) -> Gaussians:
+    """The union of K sets of Gaussians with harmonics of one degree, dimmed as :func:`merged` says."""
+    parameters = [field.parameters() for field in fields]
+    union = {name: torch.cat([one[name] for one in parameters]) for name in parameters[0]}
+    # log(1 - sigmoid(x)) is logsigmoid(-x); a K-th of it, and back to a logit, also where opacities are 0 or 1.
+    transmittance = logsigmoid(-union["opacities"].double()) / len(fields)
+    union["opacities"] = (torch.log(-torch.expm1(transmittance)) - transmittance).to(union["opacities"])
+    return Gaussians.from_parameters(union)
