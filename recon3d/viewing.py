@@ -21,6 +21,7 @@ from recon3d.gaussians import Gaussians
 from recon3d.pictures import draw
 from recon3d.runs import read_config
 from recon3d.splats import SUFFIXES, Splat, load_splat
+from recon3d.splats.merge import mean_of, separated
 from recon3d.uncertainty import predict, told_by_all
 
 _HEADER = 1 << 16  # bytes in which a PLY names its properties
@@ -115,12 +116,16 @@ def _from_checkpoint(run: Path, path: Path, scene: Scene | None) -> Splat:
     """What a fit had found when it wrote its checkpoint."""
     # Not by the fit's own reader: that brings Lightning, whose import takes longer than all the rest.
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, field = checkpoint["state_dict"], checkpoint["fit"]["densification"].get("field")
         values = {field.name: state[f"params.{field.name}"].clone() for field in fields(Gaussians)}
         red, green, blue = state["background"].tolist()
         antialiased = bool(read_config(run).get("model", {}).get("antialiased", False))
         to_source = np.eye(4) if scene is None else scene.scene_to_source
-        return Splat(Gaussians(**values), (red, green, blue), antialiased, to_source)
+        gaussians = Gaussians(**values)
+        if field is not None:
+            gaussians = mean_of(separated(gaussians, field))
+        return Splat(gaussians, (red, green, blue), antialiased, to_source)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or ["it is empty"])[0]
         raise SceneError(path, f"cannot be read as a checkpoint ({reason})", "Fit again") from error

@@ -1,4 +1,4 @@
-"""Several fields of Gaussians in one set of parameters, fitted to the same photos side by side."""
+"""Several fields of Gaussians in one set of parameters, to be fitted to the same photos side by side."""
 
 from __future__ import annotations
 
@@ -24,12 +24,3 @@ def beside_one_another(starts: Sequence[Start]) -> tuple[Start, Tensor]:
     )
     counts = torch.tensor([len(one.gaussians) for one in starts])
     return start, torch.arange(len(starts)).repeat_interleave(counts)
-
-
-def separated(gaussians: Gaussians, field: Tensor) -> list[Gaussians]:
-    """What :func:`beside_one_another` joined, by ``field`` [N]."""
-    parameters = gaussians.parameters()
-    return [
-        Gaussians.from_parameters({name: values[field == one] for name, values in parameters.items()})
-        for one in range(int(field.max()) + 1)
-    ]

@@ -19,13 +19,13 @@ from datasets.errors import InputError
 from recon3d.fitting.data import Batch, SceneData
 from recon3d.fitting.densification import CoPruning
 from recon3d.fitting.densification.base import DensificationStrategy, edit_gaussians
-from recon3d.fitting.fields import beside_one_another, separated
+from recon3d.fitting.fields import beside_one_another
 from recon3d.fitting.optimisers import LearningRates, make_optimisers
 from recon3d.gaussians import Gaussians
 from recon3d.initialise import Initialiser, Start
 from recon3d.losses import Loss, Photometric, PriorDepth, Step, Target
 from recon3d.render import Render, render
-from recon3d.splats.merge import mean_of
+from recon3d.splats.merge import mean_of, separated
 from recon3d.views import TrainingViews
 
 if TYPE_CHECKING:

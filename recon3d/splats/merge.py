@@ -46,3 +46,8 @@ def mean_of(fields: Sequence[Gaussians]) -> Gaussians:
     transmittance = logsigmoid(-union["opacities"].double()) / len(fields)
     union["opacities"] = (torch.log(-torch.expm1(transmittance)) - transmittance).to(union["opacities"])
     return Gaussians.from_parameters(union)
+
+
+def separated(gaussians: Gaussians, field: torch.Tensor) -> list[Gaussians]:
+    """Sets of Gaussians that lie in one, by ``field`` [N] int64, whose each is."""
+    return [gaussians[field == one] for one in range(int(field.max()) + 1)]

@@ -21,6 +21,7 @@ from datasets.programs.shots import photographer
 from datasets.types import Cameras
 from recon3d.gaussians import SH_C0, Gaussians
 from recon3d.splats import Splat, load_splat, save_splat
+from recon3d.splats.merge import mean_of
 from recon3d.viewing import open_for_viewing
 from tests.recon3d.conftest import FittedRun, coloured_blobs, fitted_run
 from viewer.__main__ import main
@@ -145,10 +146,11 @@ def test_a_run_that_is_going_on_shows_its_checkpoint(fitted_run: FittedRun, caps
     result.unlink()
     assert "has written no checkpoint yet" in refused(capsys, fitted_run.folder, "--shot", "a.png")
 
-    def write(count: int, when: int) -> None:
+    def write(count: int, when: int, **state: torch.Tensor) -> None:
         checkpoint.parent.mkdir(exist_ok=True)
         parameters = {f"params.{name}": value for name, value in whole.gaussians[:count].parameters().items()}
-        torch.save({"state_dict": {**parameters, "background": torch.tensor([0.5, 0.25, 0])}}, checkpoint)
+        state_dict = {**parameters, "background": torch.tensor([0.5, 0.25, 0])}
+        torch.save({"state_dict": state_dict, "fit": {"densification": state}}, checkpoint)
         os.utime(checkpoint, (when, when))
 
     write(50, 10)
@@ -162,6 +164,10 @@ def test_a_run_that_is_going_on_shows_its_checkpoint(fitted_run: FittedRun, caps
     assert layer.refresh()
     assert len(layer.splat.parameters()["means"]) == 100
     assert not np.array_equal(layer.extent(), extent)
+    write(100, 30, field=torch.arange(100) % 2)
+    assert layer.refresh()
+    halves = mean_of([whole.gaussians[:100:2], whole.gaussians[1:100:2]])
+    np.testing.assert_allclose(layer.splat.parameters()["opacities"], halves.opacities, rtol=1e-6)
     checkpoint.write_bytes(b"half a checkpoint")
     with pytest.raises(SceneError, match="cannot be read as a checkpoint"):
         layer.refresh()

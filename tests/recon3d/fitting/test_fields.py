@@ -20,7 +20,7 @@ from datasets.types import Cameras
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.densification import CoPruning, MCMCStrategy
 from recon3d.fitting.densification.co_pruning import without_counterpart
-from recon3d.fitting.fields import beside_one_another, separated
+from recon3d.fitting.fields import beside_one_another
 from recon3d.fitting.module import SplatModule
 from recon3d.fitting.optimisers import LearningRates, make_optimisers
 from recon3d.gaussians import Gaussians
@@ -28,7 +28,7 @@ from recon3d.initialise import DenseInitialiser
 from recon3d.losses import FieldAgreement, Photometric, Scheduled, Step, Target
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.render import Render, render
-from recon3d.splats.merge import mean_of
+from recon3d.splats.merge import mean_of, separated
 from recon3d.views import TrainingViews
 
 Fit = Callable[..., SplatModule]
