@@ -21,8 +21,8 @@ from recon3d.views import TrainingViews
 
 TARGETS = 4  # other views that each view's depth is held against
 # A prior with less confidence in the mean is wrong about most of what it says, and is believed only where the evidence
-# is as good as PROVEN. (Mirrored depth of real scenes has .09 to .15, scaled depth of the built-in one .29; a plane sweep
-# of facades .41.)
+# is as good as PROVEN. (Mirrored depth of real scenes has .09 to .15, scaled depth of the built-in one .29; a plane
+# sweep of facades .41.)
 WRONG, PROVEN = 0.3, 0.75
 NO_LANDMARKS = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
 # A logistic regression, as in evidence, for a prior beside another one, both trusted fully: the share of its own score
