@@ -21,9 +21,9 @@ from recon3d.views import TrainingViews
 
 TARGETS = 4  # other views that each view's depth is held against
 # A prior with less confidence in the mean is wrong about most of what it says, and is believed only where the evidence
-# is as good as PROVEN. (Mirrored depth of real scenes has .09 to .15, scaled depth of the built-in one .29; a plane
-# sweep of facades .41.)
-WRONG, PROVEN = 0.3, 0.75
+# is as good as PROVEN. (Mirrored depth of real scenes has .09 to .15; flow where photos hardly overlap .28, a plane
+# sweep of facades .41, and without these fits are worse.)
+WRONG, PROVEN = 0.2, 0.75
 NO_LANDMARKS = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
 # A logistic regression, as in evidence, for a prior beside another one, both trusted fully: the share of its own score
 # that it loses, and what is added anyway, where the other agrees, and by the share of the pixels around that agree.
