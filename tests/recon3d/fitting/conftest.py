@@ -12,7 +12,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
+from recon3d.fitting.data import SceneData
+from recon3d.fitting.module import SplatModule
+from recon3d.initialise import Initialiser
 from recon3d.splats import load_splat
 from tests.equality import assert_same
 
@@ -71,3 +75,25 @@ def same_fit() -> Callable[[Path, Path], None]:
         assert_same(*splats, "splat")
 
     return check
+
+
+@pytest.fixture
+def fitted(wall: Path, tmp_path: Path) -> Callable[..., SplatModule]:
+    """Fits a module for a few steps with a bare trainer."""
+    from plugins import WallStart
+
+    def run(steps: int, initialiser: Initialiser | None = None, **options: Any) -> SplatModule:
+        module = SplatModule(initialiser or WallStart(), **options)
+        trainer = Trainer(
+            max_steps=steps,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.fit(module, datamodule=SceneData(wall))
+        return module
+
+    return run

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from plugins import WallStart, WallWithPrior
 from torch import Tensor
 from torch.nn import Parameter
@@ -32,25 +31,6 @@ from recon3d.splats.merge import mean_of, separated
 from recon3d.views import TrainingViews
 
 Fit = Callable[..., SplatModule]
-
-
-@pytest.fixture
-def fitted(wall: Path, tmp_path: Path) -> Fit:
-    def run(steps: int, **options: Any) -> SplatModule:
-        module = SplatModule(WallStart(200), **options)
-        trainer = Trainer(
-            max_steps=steps,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path,
-        )
-        trainer.fit(module, datamodule=SceneData(wall))
-        return module
-
-    return run
 
 
 def test_joined_fields_come_apart_again(wall: Path) -> None:
@@ -86,8 +66,8 @@ def test_depth_is_asked_for_once(wall: Path) -> None:
 def test_each_field_sees_the_photos_alone(fitted: Fit, wall: Path) -> None:
     """Two fields take the steps that each would take by itself."""
     seeds = [SplatModule(WallStart(200), seed=seed) for seed in (10, 11)]
-    both = fitted(4, fields=2, seed=5)
-    alone = [fitted(4, seed=seed) for seed in (10, 11)]
+    both = fitted(4, WallStart(200), fields=2, seed=5)
+    alone = [fitted(4, WallStart(200), seed=seed) for seed in (10, 11)]
     found = separated(both.gaussians, both.densification_state["field"])
     for one, two, module in zip(found, alone, seeds, strict=True):
         module.begin(SceneData(wall).views)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from plugins import WallStart
 
 from datasets.errors import InputError
@@ -18,33 +17,12 @@ from recon3d.fitting.densification import DefaultStrategy, DensificationStrategy
 from recon3d.fitting.module import SplatModule, with_sh_degree
 from recon3d.fitting.optimisers import LearningRates
 from recon3d.gaussians import Gaussians
-from recon3d.initialise import Initialiser, Start
+from recon3d.initialise import Start
 from recon3d.losses import Loss, Target
 from recon3d.render import Render
 from recon3d.views import TrainingViews
 
 Fit = Callable[..., SplatModule]
-
-
-@pytest.fixture
-def fitted(wall: Path, tmp_path: Path) -> Fit:
-    """Fits a module for a few steps with a bare trainer."""
-
-    def run(steps: int, initialiser: Initialiser | None = None, **options: Any) -> SplatModule:
-        module = SplatModule(initialiser or WallStart(), **options)
-        trainer = Trainer(
-            max_steps=steps,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path,
-        )
-        trainer.fit(module, datamodule=SceneData(wall))
-        return module
-
-    return run
 
 
 def test_global_step_is_the_number_of_batches(fitted: Fit) -> None:
