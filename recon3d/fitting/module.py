@@ -187,6 +187,7 @@ class SplatModule(LightningModule):
         if self.densification is not None:
             self.densification_state = self.densification.initialize_state(scene_scale=self.extent)
         if self.fields > 1:
+            # There, because what removes Gaussians keeps the state in step with them, and checkpoints bring it back.
             self.densification_state["field"] = field
 
     def _prior_of(self, start: Start) -> list[PriorDepth]:

@@ -81,6 +81,7 @@ class Fusion(DepthPrior):
         depths = _possible(views, level, candidates)
         evidence = [[gather(level, n, prior) for n in near] for prior in depths]
         means = [_mean_confidence(prior, found) for prior, found in zip(depths, evidence, strict=True)]
+        # What a prior has to say about others: nothing where by its own evidence it is mostly wrong.
         trust = [max(2 * mean - 1, 0.0) for mean in means]
         least = [self.least if mean >= WRONG else max(self.least, PROVEN) for mean in means]
         fused = []
@@ -132,7 +133,7 @@ def _possible(
 
 
 def _mean_confidence(depths: Sequence[np.ndarray], evidence: Sequence[Evidence]) -> float:
-    """How far a prior, 0..1, is right by its own evidence. Twice as far from a half is what it has to say of others."""
+    """How far a prior, 0..1, is right by its own evidence; 0 where it knows nothing."""
     every = np.concatenate([e.confidence()[depth > 0] for depth, e in zip(depths, evidence, strict=True)])
     return float(every.mean()) if len(every) else 0.0
 

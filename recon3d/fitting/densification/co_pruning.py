@@ -12,6 +12,7 @@ from datasets.geometry import project
 from datasets.types import Cameras
 from recon3d.fitting.densification.base import DensificationStrategy, Optimizers, Parameters
 from recon3d.fitting.densification.edits import keep
+from recon3d.fitting.densification.rounds import Rounds
 
 
 class CoPruning(DensificationStrategy):
@@ -32,14 +33,10 @@ class CoPruning(DensificationStrategy):
     """
 
     def __init__(self, every: int = 250, begin: int = 250, end: int | None = None, apart: float = 5.0) -> None:
-        if every < 1 or begin < 0 or (end is not None and end <= begin):
-            raise ValueError(
-                f"CoPruning: every is {every}, begin {begin} and end {end}, expected at least 1, at least 0, and later "
-                "than begin"
-            )
+        self.rounds = Rounds("CoPruning", every, begin, end)
         if not 0 < apart < float("inf"):
             raise ValueError(f"CoPruning: apart is {apart}, expected a positive number of pixels")
-        self.every, self.begin, self.end, self.apart = every, begin, end, apart
+        self.apart = apart
 
     def initialize_state(self, scene_scale: float = 1.0) -> dict[str, Any]:
         return {}
@@ -54,7 +51,7 @@ class CoPruning(DensificationStrategy):
         *,
         lr: float,
     ) -> None:
-        if step < self.begin or (self.end is not None and step >= self.end) or (step - self.begin) % self.every:
+        if not self.rounds.due(step):
             return
         lonely = without_counterpart(params["means"].detach(), state["field"], info["cameras"], self.apart)
         kept = torch.bincount(state["field"][~lonely], minlength=int(state["field"].max()) + 1)

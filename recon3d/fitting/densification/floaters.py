@@ -11,6 +11,7 @@ from datasets.geometry import inside, project
 from datasets.types import Cameras
 from recon3d.fitting.densification.base import DensificationStrategy, Optimizers, Parameters, edit_gaussians
 from recon3d.fitting.densification.edits import keep
+from recon3d.fitting.densification.rounds import Rounds
 from recon3d.gaussians import Gaussians
 from recon3d.render import render
 
@@ -45,14 +46,9 @@ class FloaterRemoval(DensificationStrategy):
         front: float = 0.1,
         other: DensificationStrategy | None = None,
     ) -> None:
-        if every < 1 or begin < 0 or (end is not None and end <= begin):
-            raise ValueError(
-                f"FloaterRemoval: every is {every}, begin {begin} and end {end}, expected at least 1, at least 0, and "
-                "later than begin"
-            )
+        self.rounds = Rounds("FloaterRemoval", every, begin, end)
         if not (0 < spread < 1 and 0 < front < 1):
             raise ValueError(f"FloaterRemoval: spread is {spread} and front {front}, expected more than 0, less than 1")
-        self.every, self.begin, self.end = every, begin, end
         self.spread, self.front, self.other = spread, front, other
         self.absgrad = getattr(other, "absgrad", False)
 
@@ -77,7 +73,7 @@ class FloaterRemoval(DensificationStrategy):
     ) -> None:
         if self.other is not None:
             edit_gaussians(self.other, params, optimizers, state, step, info, lr)
-        if step < self.begin or (self.end is not None and step >= self.end) or (step - self.begin) % self.every:
+        if not self.rounds.due(step):
             return
         gaussians = Gaussians.from_parameters(dict(params.items())).detach()
         cameras: Cameras = info["cameras"]
