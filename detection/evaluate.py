@@ -17,12 +17,15 @@ from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.programs.devices import Device, Precision, autocast, torch_device
 from datasets.programs.run_folder import write_text
+from detection.boxes import rotated_nms
 from detection.detector import Detector
 from detection.pictures import from_above
 from detection.protocols import Protocol, Score
 from detection.run import METRICS, PICTURES, open_protocol, open_samples, read_config
 from detection.trained import load_model
 from detection.training.loader import collate
+
+SAME_OBJECT = 0.5  # overlap (BEV) of boxes from which on they are one object, whatever their classes
 
 
 def evaluate_run(
@@ -113,13 +116,20 @@ def detect(detector: Detector, sample: PointCloudSample, features: Mapping[str, 
     return found.to(torch.device("cpu"))
 
 
-def confident(boxes: Boxes3D, score: float) -> Boxes3D:
-    """Boxes with more than ``score``."""
+def one_per_object(boxes: Boxes3D, score: float) -> Boxes3D:
+    """Boxes with more than ``score``, best first, and where several classes claim one object only the best of them.
+
+    For people: the metrics take classes one by one, and every claim counts.
+    """
     assert boxes.scores is not None
-    return boxes[boxes.scores > score]
+    confident = boxes[boxes.scores > score]
+    assert confident.scores is not None
+    return confident[rotated_nms(confident.boxes, confident.scores, SAME_OBJECT)]
 
 
 def draw(path: Path, detector: Detector, sample: PointCloudSample, found: Boxes3D, score: float) -> None:
     """Write a picture from above of what was found and what is annotated."""
     limits, names = detector.grid.point_range, sample.class_names
-    save_picture(path, from_above(sample.points, limits, names, confident(found, score), sample.boxes, sample.frame))
+    save_picture(
+        path, from_above(sample.points, limits, names, one_per_object(found, score), sample.boxes, sample.frame)
+    )

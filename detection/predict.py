@@ -22,7 +22,7 @@ from datasets.programs.devices import Device, Precision, autocast, torch_device
 from datasets.programs.run_folder import write_text
 from datasets.programs.shots import photographer
 from datasets.scenes.images import read_image
-from detection.evaluate import confident, detect, draw
+from detection.evaluate import detect, draw, one_per_object
 from detection.pictures import in_photo
 from detection.trained import load_model
 
@@ -31,7 +31,7 @@ DESCRIPTION = """Find boxes in clouds.
 
 For each cloud NAME writes into --out: NAME.json (boxes in the cloud's axes: x, y, z of the centre, length, width,
 height, yaw), NAME.txt (the same as KITTI has it), NAME.png (the cloud from above with the boxes) and NAME_3d.png (both
-from behind the sensor). Clouds that lie
+from behind the sensor). An object that several classes claim gets the best of their boxes. Clouds that lie
 in KITTI's layout, in a folder velodyne beside calib and image_2, get boxes in their camera's axes, and NAME_photo.png.
 """
 
@@ -81,7 +81,7 @@ def predict_clouds(
         points = finite_points(path, read_cloud(path, trained.channels), "skip")
         sample = PointCloudSample(path.stem, torch.from_numpy(points), trained.channels, trained.class_names)
         with autocast(torch.device(device), precision):
-            found = confident(detect(trained.detector, sample, trained.features), score)
+            found = one_per_object(detect(trained.detector, sample, trained.features), score)
         total += len(found)
         write_text(out / f"{path.stem}.json", json.dumps(_document(path, found, trained.class_names)) + "\n")
         calibration, size, photo = _camera_of(path)

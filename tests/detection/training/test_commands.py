@@ -19,11 +19,12 @@ from toy import CONFIG, ToyClouds
 
 from datasets.errors import InputError
 from datasets.pointclouds.kitti_labels import read_objects
+from datasets.pointclouds.types import Boxes3D
 from detection import __main__ as program
 from detection import demo
 from detection.benchmark import benchmark, summary, text_table
 from detection.check_command import check_config
-from detection.evaluate import evaluate_run
+from detection.evaluate import evaluate_run, one_per_object
 from detection.predict import predict_clouds
 from detection.trained import MODEL, load_model
 
@@ -110,6 +111,17 @@ def test_predict_writes_json_text_and_pictures(run: Path, tmp_path: Path) -> Non
     seen = cv2.imread(str(out / "000001_3d.png"))
     assert seen.shape == (540, 960, 3)
     assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 10
+
+
+def test_what_several_classes_claim_is_shown_once() -> None:
+    car, beside = [10.0, 0, 0, 4, 2, 1.5, 0.3], [10.0, 3, 0, 4, 2, 1.5, 0.3]
+    boxes = torch.tensor([car, [10.3, 0, 0, 4.4, 2, 2, 0.3], beside, [10.0, 0.2, 0, 0.8, 0.6, 1.7, 0], car])
+    found = Boxes3D(boxes, torch.tensor([0, 1, 0, 2, 1]), torch.tensor([0.7, 0.8, 0.5, 0.4, 0.2]))
+    shown = one_per_object(found, 0.3)
+    # The van hides the car; a pedestrian beside its door is small and stays; what is too unsure hides nothing.
+    assert shown.labels.tolist() == [1, 0, 2]
+    assert torch.equal(shown.boxes, boxes[[1, 2, 3]])
+    assert one_per_object(found[torch.zeros(0, dtype=torch.int64)], 0.3).boxes.shape == (0, 7)
 
 
 def test_bfloat16_finds_about_the_same(run: Path, tmp_path: Path) -> None:
