@@ -1,23 +1,22 @@
-"""The first Gaussians of a fit whose time is limited: from the best depth, and as many, as the time allows."""
+"""The first Gaussians of a fit whose time is limited: the best depth and as many fields as the time allows."""
 
 from __future__ import annotations
 
 from recon3d.fitting.affordable_prior import AffordablePrior
-from recon3d.fitting.budget import MORE_GAUSSIANS, PRIOR_SHARE, WRITING, Budget, Clock
+from recon3d.fitting.budget import MORE_FIELDS, PRIOR_SHARE, WRITING, Budget, Clock
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.module import SplatModule
 from recon3d.initialise import DenseInitialiser
 from recon3d.render import render
 
-GROWTH = 0.3  # of a step's time, with each further of the number of Gaussians that there are
 BESIDES = 1.2  # times the render and its gradients: loss and optimisers
 
 
 def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: int) -> dict[str, float]:
     """Make the first Gaussians of ``module``.
 
-    Only a start from a depth prior adapts. More Gaussians are worth more than more steps, and fewer of them save less
-    than they cost: there are as many as the configuration says, or more where the time allows ``steps`` with them.
+    Only a start from a depth prior adapts. There are as many Gaussians as the configuration says, as fewer of them save
+    less than they cost; and two such sets where the time allows ``steps`` with them.
 
     Args:
         module: without Gaussians so far, on the CPU.
@@ -26,8 +25,7 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
         steps: how many the configuration asks for.
 
     Returns:
-        What was decided, for the record: scale of the photos for the prior, the seconds it took, and the factor on the
-        number of Gaussians.
+        What was decided, for the record: scale of the photos for the prior, the seconds it took, and the fields.
     """
     initialiser = module.initialiser
     if not isinstance(initialiser, DenseInitialiser):
@@ -35,17 +33,11 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
         return {}
     prior = initialiser.prior = AffordablePrior(initialiser.prior, PRIOR_SHARE * budget.left, budget.clock)
     module.begin(data.views)
-    factor = more_gaussians(budget.left - WRITING, steps * seconds_of_step(module, data, budget.clock))
-    if factor > 1:
-        initialiser.budget *= factor
+    needed = steps * seconds_of_step(module, data, budget.clock)
+    if module.fields == 1 and module.densification is None and MORE_FIELDS * needed <= budget.left - WRITING:
+        module.fields = MORE_FIELDS
         module.begin(data.views)
-    return {"prior_scale": prior.scale, "prior_seconds": round(prior.took, 2), "gaussians_factor": factor}
-
-
-def more_gaussians(left: float, needed: float) -> int:
-    """Factor on the number of Gaussians, for the seconds that are ``left`` and those ``needed`` without it."""
-    affordable = [f for f in MORE_GAUSSIANS if needed * (1 + GROWTH * (f - 1)) <= left]
-    return max(affordable, default=1)
+    return {"prior_scale": prior.scale, "prior_seconds": round(prior.took, 2), "fields": module.fields}
 
 
 def seconds_of_step(module: SplatModule, data: SceneData, clock: Clock) -> float:

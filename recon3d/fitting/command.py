@@ -17,7 +17,7 @@ from datasets.errors import InputError
 from datasets.programs.fit_command import RunFolderCLI, quiet
 from recon3d.fitting import run_folder
 from recon3d.fitting.affordable_start import begin_within
-from recon3d.fitting.budget import MORE_STEPS, Budget, Clock, Pace, duration
+from recon3d.fitting.budget import Budget, Clock, Pace, duration
 from recon3d.fitting.callbacks import History, Previews, ProgressBar
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.module import SplatModule
@@ -89,7 +89,7 @@ def fit(argv: Sequence[str], clock: Clock = time.perf_counter) -> None:
     (TensorBoard). Every key of the YAML is an option too, and options after --config win.
 
     With --budget 2m the fit takes that long, or less where more would not help: a short time reduces the photos for the
-    depth prior and the number of steps, a long one allows more Gaussians, and more steps than trainer.max_steps.
+    depth prior and the number of steps, a long one is for two fields side by side, whose mean is the splat.
     """
     began = clock()
     with quiet():
@@ -107,7 +107,7 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
         print("fitting on the CPU: for CUDA, install the extra `cuda`, which brings gsplat", file=sys.stderr)
     # The photos first: a scene that cannot be used must not touch an earlier run.
     steps = max(cli.trainer.max_steps, config.steps_per_view * len(cli.datamodule.views))
-    cli.trainer.fit_loop.epoch_loop.max_steps = steps if config.budget is None else MORE_STEPS * steps
+    cli.trainer.fit_loop.epoch_loop.max_steps = steps
     checkpoint = run_folder.RUNS.prepare(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
     history: History = cli.config_init.history
     history.start_clock(began, clock)

@@ -339,6 +339,7 @@ class SplatModule(LightningModule):
         prior = [{"depth": one.depth, "confidence": one.confidence} for one in self.prior]
         checkpoint["fit"] = {
             "extent": self.extent,
+            "fields": self.fields,
             "densification": dict(self.densification_state),
             "prior": prior,
             "origins": self.origins,
@@ -351,6 +352,7 @@ class SplatModule(LightningModule):
             if name.startswith(prefix):
                 self.params[name.removeprefix(prefix)] = Parameter(torch.empty_like(value))
         self.extent = checkpoint["fit"]["extent"]
+        self.fields = checkpoint["fit"].get("fields", self.fields)  # a budget may have chosen more than was asked for
         self.densification_state = checkpoint["fit"]["densification"]
         self.prior = [PriorDepth(**one) for one in checkpoint["fit"].get("prior", [])]
         self.origins = checkpoint["fit"].get("origins")

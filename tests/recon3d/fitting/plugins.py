@@ -12,7 +12,7 @@ from torch import Tensor
 from recon3d.gaussians import Gaussians
 from recon3d.initialise import Initialiser, Start
 from recon3d.losses import Loss, Target
-from recon3d.priors.types import DepthEstimate
+from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.render import Render
 from recon3d.views import TrainingViews
 
@@ -51,6 +51,14 @@ class WallWithPrior(WallStart):
             estimates.append(DepthEstimate(depth, (depth > 0).astype(np.float32) / 2))
         origins = views.cameras.centres[1].float().expand(self.count, 3)
         return replace(super().__call__(views, seed), estimates=tuple(estimates), origins=origins)
+
+
+class FlatPrior(DepthPrior):
+    """Believes everything 2 away."""
+
+    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
+        ones = [np.ones(view.image.shape[:2], np.float32) for view in views.views]
+        return [DepthEstimate(2 * one, one) for one in ones]
 
 
 class Blowup(Loss):
