@@ -38,8 +38,9 @@ def suggest(
     """Say which further photos would help a fitted run most, best first.
 
     Writes cameras.json (the suggested poses: `recon3d render --path` and `view3d` take it), a picture of each (what the
-    splat shows from there, and the error predicted), and map.png to RUN/suggestions. Only poses are looked at, no
-    photo is opened.
+    splat shows from there, and the error predicted), and map.png to RUN/suggestions. A photo helps by showing what no
+    other shows from nearly the same side, as seen from the other candidates, and with --candidates photos from the
+    test photos too. Only poses are looked at, no photo is opened.
 
     Args:
         run: Folder of the run.
@@ -58,9 +59,9 @@ def suggest(
     splat = replace(splat, gaussians=splat.gaussians.to(torch_device(device)))
     used = scene.cameras[list(scene.train)]
     pool, names = _pool(candidates, scene, splat, used)
-    known = scene.background is not None
-    told = told_by_all(splat, used)
-    found = suggest_views(splat, told, pool, count, known)
+    further = scene.cameras[list(scene.test)] if candidates == "photos" and scene.test else None
+    found = suggest_views(splat, used, pool, count, further)
+    known, told = scene.background is not None, told_by_all(splat, used)
 
     folder = run / SUGGESTIONS
     lines = []
@@ -93,8 +94,7 @@ def _pool(candidates: str, scene: Scene, splat: Splat, used: Cameras) -> tuple[C
 
 
 def _gain(suggestion: Suggestion) -> str:
-    share = 1 - suggestion.after / suggestion.before if suggestion.before > 0 else 0.0
-    return f"predicted error {suggestion.before:.4f} to {suggestion.after:.4f} (-{share:.0%})"
+    return f"photos show {suggestion.before:.1%} from nearly the same side, with it {suggestion.after:.1%}"
 
 
 def _words(names: list[str], index: int, pool: Cameras, used: Cameras, scene: Scene) -> str:

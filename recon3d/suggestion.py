@@ -1,12 +1,13 @@
-"""Which next photo would help most: the one that takes most of the predicted error away.
+"""Which next photo would help most: the one that shows most of what no photo shows from nearly the same side.
 
-What a photo tells of places adds up (see :mod:`recon3d.uncertainty`), so what a further one would tell is known from
-its pose alone, without its pixels and without fitting again: the predicted error of all views of interest is computed
-as if it had been taken (after Jiang et al., FisherRF, 2024).
+A novel view is good where some photo shows its surfaces from about its own direction, however well they are known from
+others (Buehler et al., Unstructured Lumigraph Rendering, 2001). Which surfaces a photo will show, and from where,
+follows from its pose and the splat, without its pixels and without fitting again.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +17,10 @@ from tqdm import tqdm
 from datasets.errors import InputError
 from datasets.types import Cameras
 from recon3d.splats import Splat
-from recon3d.uncertainty import ERROR, FLAT, Sight, contrast, contributions, predict, root_displacement, sight, told_by
+from recon3d.uncertainty import contributions, sight, visible_share
 
-MOST_TARGETS = 16
+NEARLY = math.radians(10)  # between two lines of sight; what a photo shows from this far counts 1 / e
+MOST_VIEWS = 32  # of interest that are looked at
 LEAST_SHARE = 1e-3  # of the largest contribution: who gives less to every view of interest is left out
 
 
@@ -28,7 +30,8 @@ class Suggestion:
 
     Attributes:
         index: its place among the candidates.
-        before: predicted mean absolute error of the views of interest without it.
+        before: share (0 to 1) of what the views of interest show that photos show from nearly the same side, without
+            it.
         after: and with it (and all suggested before it).
     """
 
@@ -38,27 +41,46 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
-class _Interest:
-    """One view of interest: how it sees the Gaussians that matter, and what each adds to its error."""
+class _Photo:
+    """What a photo shows of N Gaussians: how much of each, 0 to 1, and the unit vectors [N, 3] towards them."""
 
-    seen: Sight
+    share: Tensor
+    toward: Tensor
+
+
+@dataclass(frozen=True)
+class _Interest:
+    """V views of interest: what each Gaussian contributes to them [V, N], summing up to 1, and the unit vectors
+    [V, N, 3] towards it."""
+
     weight: Tensor
+    toward: Tensor
+
+    def covered(self, photo: _Photo) -> Tensor:
+        """[V, N] how far a photo shows what each view shows from its side, 0 to 1."""
+        cosine = (self.toward * photo.toward).sum(-1)
+        return photo.share * (-2 * (1 - cosine) / NEARLY**2).exp()  # 2 - 2 cos a is the square of a small angle a
+
+    def total(self, covered: Tensor) -> Tensor:
+        """[V] the covered share of each view."""
+        return (self.weight * covered).sum(1)
 
 
 def suggest_views(
-    splat: Splat, told: Tensor, candidates: Cameras, count: int, known_background: bool = False
+    splat: Splat, used: Cameras, candidates: Cameras, count: int, further: Cameras | None = None
 ) -> list[Suggestion]:
     """The best ``count`` of the candidates, each chosen after those before it.
 
-    The views of interest are the candidates themselves: the places that one might look from. What a photo does for
-    its own view does not count: nobody needs a render of what a photo shows, and one far from all others would win.
+    The views of interest are the candidates themselves and ``further`` ones: the places that one might look from. What
+    a photo does for its own view does not count: nobody needs a render of what a photo shows, and one far from all
+    others would win.
 
     Args:
         splat: on the device to compute on.
-        told: [N, 3, 3] what the train photos tell, see :func:`recon3d.uncertainty.told_by_all`.
+        used: of the photos that there are.
         candidates: C cameras.
         count: how many to choose, at most C.
-        known_background: see :func:`recon3d.uncertainty.predict`.
+        further: more places that one might look from.
 
     Raises:
         InputError: for more suggestions than candidates.
@@ -66,41 +88,46 @@ def suggest_views(
     total = len(candidates)
     if not 1 <= count <= total:
         raise InputError(f"{count} suggestions are asked for, but there are {total} candidates")
-    chosen = sorted({round(i) for i in torch.linspace(0, total - 1, min(total, MOST_TARGETS)).tolist()})
-    weights = torch.stack([_weights(splat, candidates[i], told, known_background) for i in chosen])
-    matter = (weights > LEAST_SHARE * weights.amax()).any(0)
-    means, left = splat.gaussians.means[matter], told[matter]
-    interests = [_Interest(sight(means, candidates[i]), w[matter]) for i, w in zip(chosen, weights, strict=True)]
-    further = [told_by(splat, candidates[i])[matter] for i in tqdm(range(total), desc="candidates", unit="view")]
+    places = [candidates[i] for i in range(total)]
+    views = places + ([] if further is None else [further[i] for i in range(len(further))])
+    chosen = sorted({round(i) for i in torch.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).tolist()})
+    interest, matter = _interest(splat, [views[i] for i in chosen])
+    covered = torch.zeros_like(interest.weight)
+    for i in range(len(used)):
+        covered = torch.maximum(covered, interest.covered(_photo(splat, used[i], matter)))
+    photos = [_photo(splat, place, matter) for place in tqdm(places, desc="candidates", unit="view")]
 
     own = {candidate: place for place, candidate in enumerate(chosen)}
     found: list[Suggestion] = []
-    before = _errors(interests, left)
+    before = interest.total(covered)
     bar = tqdm(total=sum(total - k for k in range(count)), desc="suggest", unit="view")
     for _ in range(count):
-        errors: dict[int, Tensor] = {}
+        shares: dict[int, Tensor] = {}
         for i in sorted(set(range(total)) - {suggestion.index for suggestion in found}):
-            errors[i] = _errors(interests, left + further[i])
+            shares[i] = interest.total(torch.maximum(covered, interest.covered(photos[i])))
             bar.update()
-        gains = {i: _gain_elsewhere(before - after, own.get(i)) for i, after in errors.items()}
+        gains = {i: _gain_elsewhere(after - before, own.get(i)) for i, after in shares.items()}
         best = max(gains, key=lambda i: (gains[i], -i))
-        left = left + further[best]
-        found.append(Suggestion(best, float(before.mean()), float(errors[best].mean())))
-        before = errors[best]
+        covered = torch.maximum(covered, interest.covered(photos[best]))
+        found.append(Suggestion(best, float(before.mean()), float(shares[best].mean())))
+        before = shares[best]
     bar.close()
     return found
 
 
-def _weights(splat: Splat, camera: Cameras, told: Tensor, known_background: bool) -> Tensor:
-    """[N] by how much a root of a pixel's displacement of each Gaussian raises the mean error of one view."""
-    seen = predict(splat, camera, told, known_background)
-    factors = torch.from_numpy(ERROR * (contrast(seen.colour) + FLAT) / seen.error.size)
-    return contributions(splat, camera, factors.to(splat.gaussians.means))
+def _interest(splat: Splat, views: list[Cameras]) -> tuple[_Interest, Tensor]:
+    """The views of interest, and [N] bool which Gaussians matter to them."""
+    weights = torch.stack([contributions(splat, view) for view in views])
+    matter = (weights > LEAST_SHARE * weights.amax()).any(0)
+    weights = weights[:, matter]
+    means = splat.gaussians.means[matter]
+    toward = torch.stack([sight(means, view).toward.float() for view in views])
+    return _Interest((weights / weights.sum(1, keepdim=True).clamp(min=1e-12)).float(), toward), matter
 
 
-def _errors(interests: list[_Interest], told: Tensor) -> Tensor:
-    """[V] predicted mean absolute error of every view of interest."""
-    return torch.stack([(view.weight * root_displacement(view.seen, told)).sum() for view in interests])
+def _photo(splat: Splat, camera: Cameras, matter: Tensor) -> _Photo:
+    seen = sight(splat.gaussians.means, camera)
+    return _Photo(visible_share(splat, camera, seen)[matter].float(), seen.toward[matter].float())
 
 
 def _gain_elsewhere(gains: Tensor, own: int | None) -> float:

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from datasets.types import Cameras, expect_shape
-from recon3d.gaussians import Gaussians
 from recon3d.render import render
 from recon3d.splats import Splat
 
@@ -101,7 +100,7 @@ def contributions(splat: Splat, camera: Cameras, pixels: Tensor | None = None) -
 def told_by(splat: Splat, camera: Cameras) -> Tensor:
     """[N, 3, 3] float64 what a photo taken by ``camera`` tells of each place: an inverse covariance, world units^-2."""
     seen = sight(splat.gaussians.means, camera)
-    share = _visible_share(splat.gaussians.detach(), seen, contributions(splat, camera))
+    share = visible_share(splat, camera, seen)
     return (share * (seen.scale / SEEN_TO) ** 2)[:, None, None] * seen.across
 
 
@@ -113,8 +112,15 @@ def told_by_all(splat: Splat, cameras: Cameras) -> Tensor:
     return total
 
 
-def _visible_share(gaussians: Gaussians, seen: Sight, contributed: Tensor) -> Tensor:
-    """[N] how much of each Gaussian is neither hidden nor outside the image, 0 to 1."""
+def visible_share(splat: Splat, camera: Cameras, seen: Sight) -> Tensor:
+    """[N] float64 how much of each Gaussian is neither hidden from ``camera`` nor outside its image, 0 to 1.
+
+    Args:
+        splat: on the device to compute on.
+        camera: where to look from (a batch of one).
+        seen: its lines of sight to the means.
+    """
+    gaussians, contributed = splat.gaussians.detach(), contributions(splat, camera)
     extents = gaussians.scales.double().exp().sort(dim=1).values
     area = 2 * math.pi * (extents[:, 1] * extents[:, 2] * seen.scale**2 + 0.3)
     unhidden = area * torch.sigmoid(gaussians.opacities.double())

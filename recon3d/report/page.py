@@ -247,8 +247,9 @@ def _suggestions(content: Content) -> str:
     caption = "From above: photos used in blue, candidates in grey, suggested ones in red."
     plan = "" if mapped is None else _figure(mapped, PHOTO_SIDE, "map", caption)
     return (
-        '<section><h2>Next photos</h2><p class="note">Taking these would make the predicted error smallest: what the '
-        f'splat shows from there, and its predicted error.</p><div class="previews">{figures}{plan}</div></section>'
+        '<section><h2>Next photos</h2><p class="note">Taking these would show most of what no photo shows '
+        "from nearly the same side: what the splat shows from there, and its predicted error.</p>"
+        f'<div class="previews">{figures}{plan}</div></section>'
     )
 
 

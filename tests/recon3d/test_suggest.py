@@ -13,7 +13,7 @@ import yaml
 
 from datasets.errors import InputError, SceneError
 from datasets.pictures import read_picture
-from datasets.types import Scene, View
+from datasets.types import Cameras, Scene, View
 from recon3d import paths
 from recon3d.__main__ import main
 from recon3d.camera_map import SUGGESTED, USED, camera_map
@@ -23,50 +23,73 @@ from recon3d.runs import open_scene_of
 from recon3d.splats import Splat
 from recon3d.suggest import suggest
 from recon3d.suggestion import suggest_views
-from recon3d.uncertainty import predict, told_by, told_by_all
+from recon3d.uncertainty import contributions, predict, sight, told_by_all, visible_share
 from tests.recon3d.conftest import FittedRun, cameras_around, coloured_blobs
 
 
 def test_the_view_from_another_side_beats_one_more_of_the_same() -> None:
     cameras, splat = cameras_around(9), Splat(coloured_blobs())
-    told = told_by_all(splat, cameras[[0, 1]])
     candidates = cameras[[0, 1, 5, 8]]
-    found = suggest_views(splat, told, candidates, 4, known_background=True)
+    found = suggest_views(splat, cameras[[0, 1]], candidates, 4, further=cameras[[2, 3, 4, 6, 7]])
     assert found[0].index in (2, 3)
     assert sorted(suggestion.index for suggestion in found) == [0, 1, 2, 3]
-    gains = [suggestion.before - suggestion.after for suggestion in found]
+    gains = [suggestion.after - suggestion.before for suggestion in found]
     assert gains == sorted(gains, reverse=True)
+    assert min(gains) >= 0
     assert [s.before for s in found[1:]] == [s.after for s in found[:-1]]
 
 
-def test_error_before_and_after_are_those_of_the_pictures() -> None:
-    cameras, splat = cameras_around(5), Splat(coloured_blobs())
-    told = told_by_all(splat, cameras[[0]])
-    best = suggest_views(splat, told, cameras, 1, known_background=True)[0]
-    more = told + told_by(splat, cameras[best.index])
-    for known, value in ((told, best.before), (more, best.after)):
-        errors = [predict(splat, cameras[i], known, known_background=True).error.mean() for i in range(5)]
-        assert value == pytest.approx(float(np.mean(errors)), rel=0.02)
+def covered(splat: Splat, photos: Cameras, view: Cameras) -> float:
+    """Gaussian by Gaussian, what :func:`suggest_views` counts: the share of a view that photos show from its side."""
+    weight = contributions(splat, view).numpy()
+    poses = [pose.double().numpy() for pose in (*photos.world_to_camera, view.world_to_camera[0])]
+    centres = [-pose[:3, :3].T @ pose[:3, 3] for pose in poses]
+    shares = [visible_share(splat, photos[i], sight(splat.gaussians.means, photos[i])) for i in range(len(photos))]
+    total = 0.0
+    for n, mean in enumerate(splat.gaussians.means.double().numpy()):
+        ways = [(mean - centre) / np.linalg.norm(mean - centre) for centre in centres]
+        angles = [np.degrees(np.arccos(min(1.0, float(way @ ways[-1])))) for way in ways[:-1]]
+        total += weight[n] * max(float(s[n]) * np.exp(-((a / 10) ** 2)) for s, a in zip(shares, angles, strict=True))
+    return total / weight.sum()
 
 
-def test_what_a_photo_tells_of_its_own_view_does_not_count() -> None:
-    """The last candidate, far from the others, takes most error away, but from its own view."""
+def test_shares_before_and_after_are_those_of_the_gaussians() -> None:
     cameras, splat = cameras_around(9), Splat(coloured_blobs())
-    told, candidates = told_by_all(splat, cameras[[0]]), cameras[[1, 2, 3, 8]]
+    used, candidates, further = cameras[[0, 8]], cameras[[2, 5]], cameras[[4, 6]]
+    best = suggest_views(splat, used, candidates, 1, further)[0]
+    views = [cameras[i] for i in (2, 5, 4, 6)]
+    assert best.before == pytest.approx(np.mean([covered(splat, used, view) for view in views]), abs=0.01)
+    more = cameras[[0, 8, (2, 5)[best.index]]]
+    assert best.after == pytest.approx(np.mean([covered(splat, more, view) for view in views]), abs=0.01)
+    assert best.after > best.before + 0.1
 
-    def errors(known: torch.Tensor) -> np.ndarray:
-        return np.array([predict(splat, candidates[i], known, known_background=True).error.mean() for i in range(4)])
 
-    gains = np.array([errors(told) - errors(told + told_by(splat, candidates[i])) for i in range(4)])
-    assert gains.mean(axis=1).argmax() == 3
+def test_places_to_look_from_decide() -> None:
+    cameras, splat = cameras_around(9), Splat(coloured_blobs())
+    used, candidates = cameras[[0]], cameras[[3, 8]]
+    beside_first, beside_last = (suggest_views(splat, used, candidates, 1, cameras[[i]])[0].index for i in (4, 7))
+    assert (beside_first, beside_last) == (0, 1)
+
+
+def test_what_a_photo_shows_of_its_own_view_does_not_count() -> None:
+    """The second candidate is farther from the photo, the first helps the second more than the other way round."""
+    cameras, splat = cameras_around(9), Splat(coloured_blobs())
+    numbers = [1, 2, 6]
+    gains = np.array(
+        [
+            [covered(splat, cameras[[0, i]], cameras[v]) - covered(splat, cameras[[0]], cameras[v]) for v in numbers]
+            for i in numbers
+        ]
+    )
+    assert gains.mean(axis=1).argmax() == 1
     elsewhere = [np.delete(gain, i).mean() for i, gain in enumerate(gains)]
-    assert suggest_views(splat, told, candidates, 1, known_background=True)[0].index == np.argmax(elsewhere) == 2
+    assert suggest_views(splat, cameras[[0]], cameras[numbers], 1)[0].index == np.argmax(elsewhere) == 0
 
 
 def test_as_many_suggestions_as_candidates_at_most() -> None:
     splat, cameras = Splat(coloured_blobs()), cameras_around(2)
     with pytest.raises(InputError, match="2 candidates"):
-        suggest_views(splat, told_by_all(splat, cameras), cameras, 3)
+        suggest_views(splat, cameras, cameras, 3)
 
 
 def test_candidates_around_look_at_the_focus_from_beside_and_beyond() -> None:
@@ -119,7 +142,7 @@ def test_the_command_writes_words_pictures_and_cameras(
     folder = run / "suggestions"
     frames = json.loads((folder / "cameras.json").read_text())["frames"]
     assert [frame["text"] for frame in frames] == printed[:2]
-    assert frames[0]["after"] < frames[0]["before"]
+    assert 0 <= frames[0]["before"] < frames[0]["after"] <= 1
     for rank in (1, 2):
         picture = read_picture(folder / f"{rank}.png")
         assert picture is not None
