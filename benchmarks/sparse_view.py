@@ -121,7 +121,7 @@ VARIANTS = {
     "sparse_points": Variant(
         {"model.initialiser": {"class_path": "recon3d.initialise.TriangulatedInitialiser"}}, timed=True
     ),
-    **{f"budget_{seconds}s": Variant({"budget": seconds}, timed=True) for seconds in (30, 60, 120, 180)},
+    **{f"budget_{seconds}s": Variant({"budget": seconds}, timed=True) for seconds in (30, 60, 120, 300)},
     "without_finer_photos": Variant({"model.initialiser.init_args.prior": within("prior")}, timed=True),
     "prior_flow": prior("epipolar_flow.EpipolarFlow"),
     "prior_stereo": prior("multi_view_stereo.MultiViewStereo"),
