@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets.errors import InputError
 from recon3d.priors import guided_flow, view_selection
@@ -105,13 +107,15 @@ class _Search:
         centres = self.cameras.centres.double().numpy()
         away = np.linalg.norm(self.landmarks.xyz - centres[self.landmarks.views[:, 0]], axis=1)
         planes = find_planes(self.landmarks.xyz, 0.01 * away, self.prior.planes, self.random)
-        self._follow([self._first_guesses(i, planes) for i in range(len(self.views))], fine=False)
-        depths = self._blend()
-        for number in range(self.prior.rounds):
-            if number == 0:
-                self._follow(self._planes_of(depths), fine=False)
-            self._follow([self._surface(depths, i) for i in range(len(self.views))], fine=True)
+        follows = 1 + (self.prior.rounds > 0) + self.prior.rounds
+        with tqdm(total=follows * len(self.pairs), desc="flow", unit="pair") as bar:
+            self._follow([self._first_guesses(i, planes) for i in range(len(self.views))], bar, fine=False)
             depths = self._blend()
+            for number in range(self.prior.rounds):
+                if number == 0:
+                    self._follow(self._planes_of(depths), bar, fine=False)
+                self._follow([self._surface(depths, i) for i in range(len(self.views))], bar, fine=True)
+                depths = self._blend()
         return [self._estimate(depths, i) for i in range(len(self.views))]
 
     def _first_guesses(self, view: int, planes: np.ndarray) -> list[np.ndarray]:
@@ -166,8 +170,8 @@ class _Search:
         known = depth > 0
         return [fill_smoothly(1 / np.where(known, depth, 1), known).astype(np.float32)] if known.any() else []
 
-    def _follow(self, guesses: Sequence[list[np.ndarray]], fine: bool) -> None:
-        """Offer every pair the matches that flow finds from every guess of its source."""
+    def _follow(self, guesses: Sequence[list[np.ndarray]], bar: tqdm[Any], fine: bool) -> None:
+        """Offer every pair the matches that flow finds from every guess of its source; ``bar`` counts the pairs."""
         guesses = [[self._drawn_to_hull(i, guess) for guess in several] for i, several in enumerate(guesses)]
 
         def work(key: tuple[int, int]) -> None:
@@ -184,7 +188,8 @@ class _Search:
                     )
 
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as threads:
-            list(threads.map(work, self.pairs))
+            for _ in threads.map(work, self.pairs):
+                bar.update()
 
     def _triangulate(self, key: tuple[int, int], matches: np.ndarray) -> guided_flow.Triangulated:
         """What the matches [H, W, 2] of a pair say; what lies outside the hull is not possible."""

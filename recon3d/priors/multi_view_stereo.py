@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from datasets.errors import InputError
 from datasets.programs.devices import Device, torch_device
@@ -100,7 +101,8 @@ class MultiViewStereo(DepthPrior):
         targets = view_selection.choose_targets(views.cameras, ranges, self.targets)
         limits = [(1 / far, 1 / near) for near, far in ranges.tolist()]
         planes: list[Planes] = []
-        for number, scale in enumerate(scales(max(grey.size for grey in greys), self.sweep_pixels)):
+        sizes = scales(max(grey.size for grey in greys), self.sweep_pixels)
+        for number, scale in enumerate(tqdm(sizes, desc="stereo", unit="size")):
             level = Level.of(views.cameras, greys, masks, scale)
             near = [Neighbours.of(level.cameras, i, targets[i]) for i in range(len(views))]
             if number == 0:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from datasets.errors import InputError
 from datasets.programs.devices import Device, torch_device
@@ -76,7 +77,8 @@ class PlaneSweep(DepthPrior):
         scale = min(1.0, (self.pixels / max(grey.size for grey in greys)) ** 0.5)
         level = Level.of(views.cameras, greys, [view.mask for view in views.views], scale)
         near = [Neighbours.of(level.cameras, i, targets[i]) for i in range(len(views))]
-        inverse = [first_depth(level, near[i], limits[i], self.depths, device) for i in range(len(views))]
+        bar = tqdm(near, desc="plane sweep", unit="photo")
+        inverse = [first_depth(level, n, limits[n.view], self.depths, device) for n in bar]
         depths = [np.where(level.map_of(level.counts, i) > 0, 1 / inverse[i], 0) for i in range(len(views))]
         hull = VisualHull.of(views)
         estimates = []

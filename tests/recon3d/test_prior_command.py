@@ -15,9 +15,13 @@ from datasets.pictures import read_picture
 from datasets.scenes import builtin
 from recon3d.__main__ import main
 from recon3d.prior_command import names_of, write
+from recon3d.priors.epipolar_flow import EpipolarFlow
 from recon3d.priors.file_depth import FileDepth
+from recon3d.priors.fusion import Fusion
 from recon3d.priors.measured_depth import MeasuredDepth
-from recon3d.priors.types import DepthEstimate
+from recon3d.priors.multi_view_stereo import MultiViewStereo
+from recon3d.priors.plane_sweep import PlaneSweep
+from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "recon3d" / "demo.yaml"
@@ -56,6 +60,24 @@ def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "none", "--model.initialiser", "recon3d.initialise.SparseInitialiser") == 1
     assert "has no prior" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("prior", "bars"),
+    [
+        (EpipolarFlow(), ["flow"]),
+        (MultiViewStereo(), ["stereo"]),
+        (Fusion([EpipolarFlow(), PlaneSweep()]), ["flow", "plane sweep"]),
+    ],
+)
+def test_progress_is_shown_to_its_end(
+    still_life: TrainingViews, capsys: pytest.CaptureFixture[str], prior: DepthPrior, bars: list[str]
+) -> None:
+    prior(still_life)
+    shown = capsys.readouterr().err
+    for name in bars:
+        assert f"{name}:   0%" in shown
+        assert f"{name}: 100%" in shown
 
 
 def test_what_is_written_reads_back(still_life: TrainingViews, tmp_path: Path) -> None:
