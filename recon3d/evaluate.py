@@ -133,22 +133,23 @@ def evaluate(
     images, depths = [], {}
     for index, name in tqdm(list(zip(scene.test, names(scene), strict=True)), desc="test", unit="view"):
         view = scene.photos[index].load()
-        render = draw(gaussians, scene.cameras[index], splat.background, splat.antialiased)
+        camera = scene.cameras[index]
+        prediction = None if told is None else predict(on_device, camera, told, scene.background is not None)
+        render = prediction.picture if prediction else draw(gaussians, camera, splat.background, splat.antialiased)
         target = torch.from_numpy(view.image).to(device)
         measured = compare(render.colour, target, network)
         if view.mask is not None and view.mask.any():
             masked = compare(render.colour, target, network, torch.from_numpy(view.mask).to(device))
             measured |= {f"{key}_masked": value for key, value in masked.items()}
         images.append({"name": name, "photo": scene.photos[index].path.name, **measured})
+        colour = render.colour.cpu().numpy()
         if pictures is not None:
-            colour = render.colour.cpu().numpy()
             save_picture(pictures / f"{name}.png", to_bytes(colour))
             save_picture(pictures / f"{name}_photo.png", to_bytes(view.image))
             save_picture(pictures / f"{name}_error.png", colour_error(colour, view.image))
             depths[name] = render.depth
-        if calibration is not None and told is not None:
-            prediction = predict(on_device, scene.cameras[index], told, scene.background is not None)
-            calibration.add(prediction.error, prediction.colour, view.image, view.mask)
+        if calibration is not None and prediction is not None:
+            calibration.add(prediction.error, colour, view.image, view.mask)
             if pictures is not None:
                 save_picture(pictures / f"{name}_predicted.png", heat(prediction.error))
     if pictures is not None:

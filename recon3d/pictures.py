@@ -56,23 +56,36 @@ class Picture:
     Attributes:
         colour: [H, W, 3] in 0..1 on the device of the Gaussians.
         depth: [H, W] float32 z-depth, 0 where less than half of the light comes from the Gaussians.
+        alpha: [H, W] in 0..1, on the device.
+        features: [H, W, E] further channels composited on zero, on the device, or None.
     """
 
     colour: Tensor
     depth: np.ndarray
+    alpha: Tensor
+    features: Tensor | None = None
 
 
 @torch.no_grad()
 def draw(
-    gaussians: Gaussians, camera: Cameras, background: tuple[float, float, float], antialiased: bool = False
+    gaussians: Gaussians,
+    camera: Cameras,
+    background: tuple[float, float, float],
+    antialiased: bool = False,
+    features: Tensor | None = None,
 ) -> Picture:
-    """Render one camera (a batch of one) for people to look at: clamped colour, and depth where there is something."""
+    """Render one camera (a batch of one) for people to look at: clamped colour, and depth where there is something.
+
+    ``features`` [N, E] are further channels of the Gaussians.
+    """
     device = gaussians.means.device
     seen = render(
         gaussians,
         camera.to(device=device, dtype=torch.float32),
         background=torch.tensor(background, dtype=torch.float32, device=device),
+        features=features,
         antialiased=antialiased,
     )
-    depth = torch.where(seen.alpha[0] > 0.5, seen.depth[0], 0)
-    return Picture(seen.colour[0].clamp(0, 1), depth.float().cpu().numpy())
+    depth = torch.where(seen.alpha[0] > 0.5, seen.depth[0], 0).float().cpu().numpy()
+    further = None if seen.features is None else seen.features[0]
+    return Picture(seen.colour[0].clamp(0, 1), depth, seen.alpha[0], further)

@@ -67,7 +67,7 @@ def suggest(
     lines = []
     for rank, suggestion in enumerate(found, 1):
         seen = predict(splat, pool[suggestion.index], told, known)
-        save_picture(folder / f"{rank}.png", np.hstack([to_bytes(seen.colour), heat(seen.error)]))
+        save_picture(folder / f"{rank}.png", np.hstack([to_bytes(seen.picture.colour.cpu().numpy()), heat(seen.error)]))
         lines.append(f"{rank}. {_words(names, suggestion.index, pool, used, scene)}: {_gain(suggestion)}")
     save_picture(folder / SUGGESTION_MAP, camera_map(splat, used, pool, [suggestion.index for suggestion in found]))
     write_text(folder / CAMERAS, _listing(found, lines, pool, splat))

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from datasets.types import Cameras, expect_shape
+from recon3d.pictures import Picture, draw
 from recon3d.render import render
 from recon3d.splats import Splat
 
@@ -38,12 +39,12 @@ class Prediction:
     """What one camera sees, and how wrong it may be.
 
     Attributes:
-        colour: [H, W, 3] float32 in 0..1.
+        picture: colour and depth.
         error: [H, W] float32 predicted mean absolute error of the colour.
         displacement: [H, W] float32 root of the displacement in pixels (0 to sqrt(20)), composited like a colour.
     """
 
-    colour: np.ndarray
+    picture: Picture
     error: np.ndarray
     displacement: np.ndarray
 
@@ -154,22 +155,14 @@ def predict(splat: Splat, camera: Cameras, told: Tensor, known_background: bool 
     Raises:
         ValueError: for shapes that disagree.
     """
-    gaussians = splat.gaussians
-    device = gaussians.means.device
-    drawn = render(
-        gaussians,
-        camera.to(device=device, dtype=torch.float32),
-        background=torch.tensor(splat.background, dtype=torch.float32, device=device),
-        features=root_displacement(sight(gaussians.means, camera), told).float()[:, None],
-        antialiased=splat.antialiased,
-    )
-    assert drawn.features is not None
-    displacement = drawn.features[0, ..., 0]
+    features = root_displacement(sight(splat.gaussians.means, camera), told).float()[:, None]
+    picture = draw(splat.gaussians, camera, splat.background, splat.antialiased, features)
+    assert picture.features is not None
+    displacement = picture.features[..., 0]
     if not known_background:
-        displacement = displacement + (1 - drawn.alpha[0]) * math.sqrt(WORST)
-    colour = drawn.colour[0].clamp(0, 1).cpu().numpy()
+        displacement = displacement + (1 - picture.alpha) * math.sqrt(WORST)
     root = displacement.cpu().numpy()
-    return Prediction(colour, ERROR * root * (contrast(colour) + FLAT), root)
+    return Prediction(picture, ERROR * root * (contrast(picture.colour.cpu().numpy()) + FLAT), root)
 
 
 def contrast(colour: np.ndarray) -> np.ndarray:

@@ -122,7 +122,9 @@ def test_prediction_shows_the_splat_and_grows_away_from_the_photos() -> None:
     errors = []
     for i in (4, 6, 8):
         seen = predict(splat, cameras[i], told, known_background=True)
-        assert np.array_equal(seen.colour, draw(splat.gaussians, cameras[i], splat.background).colour.numpy())
+        alone = draw(splat.gaussians, cameras[i], splat.background)
+        assert torch.equal(seen.picture.colour, alone.colour)
+        assert np.array_equal(seen.picture.depth, alone.depth)
         assert seen.error.dtype == np.float32
         errors.append(float(seen.error.mean()))
     assert errors[0] < errors[1] < errors[2]
@@ -157,7 +159,7 @@ def test_it_tells_where_a_displaced_splat_is_wrong(fitted_run: FittedRun) -> Non
     for i in (0, 3, 4):
         photo = draw(truth.gaussians, cameras[i], truth.background).colour.numpy()
         prediction = predict(wrong, cameras[i], told_by_all(wrong, cameras[[1, 2]]), known_background=True)
-        calibration.add(prediction.error, prediction.colour, photo)
+        calibration.add(prediction.error, prediction.picture.colour.numpy(), photo)
     summary = calibration.summary()
     assert summary is not None
     assert summary["ause"] < 0.6 * summary["ause_of_chance"]
