@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from sparse_view import CONFIGS, changed, within
 
 from datasets.programs.environment import machine, versions
 from datasets.programs.measuring import deviation, mean
@@ -32,7 +33,6 @@ from datasets.scenes import open_scene
 from recon3d.evaluate import evaluate
 from recon3d.runs import open_scene_of, open_splat
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "recon3d"
 RECON3D = (sys.executable, "-m", "recon3d")
 CANDIDATES = 8
 GAUSSIANS, STEPS = 50_000, 400
@@ -76,14 +76,17 @@ class Draw:
 def small(case: Case) -> str:
     """The case's configuration for small and short fits, as YAML."""
     config = yaml.safe_load((CONFIGS / f"{case.config}.yaml").read_text(encoding="utf-8"))
-    start = config["model"]["initialiser"]["init_args"]
-    if start["prior"]["class_path"].endswith("FinerPhotos"):
-        start["prior"] = start["prior"]["init_args"]["prior"]
-    start["budget"] = GAUSSIANS
-    config["model"] |= {"fields": 1, "sh_degree": 0, "sh_dropout": 0.0}
-    config["data"] = {"downscale": case.downscale}
-    config["trainer"]["max_steps"], config["steps_per_view"] = STEPS, 0
-    return yaml.safe_dump(config, sort_keys=False)
+    changes = {
+        "model.initialiser.init_args.prior": within("prior"),  # without finer photos
+        "model.initialiser.init_args.budget": GAUSSIANS,
+        "model.fields": 1,
+        "model.sh_degree": 0,
+        "model.sh_dropout": 0.0,
+        "data": {"downscale": case.downscale},
+        "trainer.max_steps": STEPS,
+        "steps_per_view": 0,
+    }
+    return yaml.safe_dump(changed(config, changes), sort_keys=False)
 
 
 def fit(run: Path, config: Path, root: Path, train: list[int], test: list[int]) -> None:

@@ -59,7 +59,7 @@ def suggest(
     splat = replace(splat, gaussians=splat.gaussians.to(torch_device(device)))
     used = scene.cameras[list(scene.train)]
     pool, names = _pool(candidates, scene, splat, used)
-    further = scene.cameras[list(scene.test)] if candidates == "photos" and scene.test else None
+    further = scene.cameras[list(scene.test)] if candidates == "photos" else None
     found = suggest_views(splat, used, pool, count, further)
     known, told = scene.background is not None, told_by_all(splat, used)
 

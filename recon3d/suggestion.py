@@ -89,13 +89,17 @@ def suggest_views(
     if not 1 <= count <= total:
         raise InputError(f"{count} suggestions are asked for, but there are {total} candidates")
     places = [candidates[i] for i in range(total)]
+    shown = [contributions(splat, place) for place in tqdm(places, desc="candidates", unit="view")]
     views = places + ([] if further is None else [further[i] for i in range(len(further))])
     chosen = sorted({round(i) for i in torch.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).tolist()})
-    interest, matter = _interest(splat, [views[i] for i in chosen])
+    weights = torch.stack([shown[i] if i < total else contributions(splat, views[i]) for i in chosen])
+    matter = (weights > LEAST_SHARE * weights.amax()).any(0)
+    interest = _interest(splat, [views[i] for i in chosen], weights, matter)
     covered = torch.zeros_like(interest.weight)
     for i in range(len(used)):
-        covered = torch.maximum(covered, interest.covered(_photo(splat, used[i], matter)))
-    photos = [_photo(splat, place, matter) for place in tqdm(places, desc="candidates", unit="view")]
+        photo = _photo(splat, used[i], contributions(splat, used[i]), matter)
+        covered = torch.maximum(covered, interest.covered(photo))
+    photos = [_photo(splat, place, its, matter) for place, its in zip(places, shown, strict=True)]
 
     own = {candidate: place for place, candidate in enumerate(chosen)}
     found: list[Suggestion] = []
@@ -115,19 +119,16 @@ def suggest_views(
     return found
 
 
-def _interest(splat: Splat, views: list[Cameras]) -> tuple[_Interest, Tensor]:
-    """The views of interest, and [N] bool which Gaussians matter to them."""
-    weights = torch.stack([contributions(splat, view) for view in views])
-    matter = (weights > LEAST_SHARE * weights.amax()).any(0)
-    weights = weights[:, matter]
-    means = splat.gaussians.means[matter]
+def _interest(splat: Splat, views: list[Cameras], weights: Tensor, matter: Tensor) -> _Interest:
+    """The views of interest, from what each Gaussian contributes to them [V, N] and which matter, [N] bool."""
+    weights, means = weights[:, matter], splat.gaussians.means[matter]
     toward = torch.stack([sight(means, view).toward.float() for view in views])
-    return _Interest((weights / weights.sum(1, keepdim=True).clamp(min=1e-12)).float(), toward), matter
+    return _Interest((weights / weights.sum(1, keepdim=True).clamp(min=1e-12)).float(), toward)
 
 
-def _photo(splat: Splat, camera: Cameras, matter: Tensor) -> _Photo:
+def _photo(splat: Splat, camera: Cameras, contributed: Tensor, matter: Tensor) -> _Photo:
     seen = sight(splat.gaussians.means, camera)
-    return _Photo(visible_share(splat, camera, seen)[matter].float(), seen.toward[matter].float())
+    return _Photo(visible_share(splat, seen, contributed)[matter].float(), seen.toward[matter].float())
 
 
 def _gain_elsewhere(gains: Tensor, own: int | None) -> float:

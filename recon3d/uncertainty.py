@@ -79,29 +79,22 @@ def sight(means: Tensor, camera: Cameras) -> Sight:
     return Sight(offset / distance[:, None], distance, math.sqrt(fx * fy) / distance)
 
 
-def contributions(splat: Splat, camera: Cameras, pixels: Tensor | None = None) -> Tensor:
-    """[N] float64 what each Gaussian contributes to the picture of ``camera`` (a batch of one), summed over pixels.
-
-    Args:
-        splat: on the device to compute on.
-        camera: where to look from.
-        pixels: [H, W] factors on the pixels in the sum; None is one.
-    """
+def contributions(splat: Splat, camera: Cameras) -> Tensor:
+    """[N] float64 what each Gaussian contributes to the picture of ``camera`` (a batch of one), summed over pixels."""
     gaussians = splat.gaussians.detach()
     with torch.enable_grad():
         channel = gaussians.means.new_ones(len(gaussians), 1).requires_grad_()
         camera = camera.to(device=gaussians.means.device, dtype=torch.float32)
         drawn = render(gaussians, camera, features=channel, antialiased=splat.antialiased).features
         assert drawn is not None
-        total = drawn[0, ..., 0] if pixels is None else drawn[0, ..., 0] * pixels
-        (gradient,) = torch.autograd.grad(total.sum(), channel)
+        (gradient,) = torch.autograd.grad(drawn.sum(), channel)
     return gradient[:, 0].double()
 
 
 def told_by(splat: Splat, camera: Cameras) -> Tensor:
     """[N, 3, 3] float64 what a photo taken by ``camera`` tells of each place: an inverse covariance, world units^-2."""
     seen = sight(splat.gaussians.means, camera)
-    share = visible_share(splat, camera, seen)
+    share = visible_share(splat, seen, contributions(splat, camera))
     return (share * (seen.scale / SEEN_TO) ** 2)[:, None, None] * seen.across
 
 
@@ -113,15 +106,15 @@ def told_by_all(splat: Splat, cameras: Cameras) -> Tensor:
     return total
 
 
-def visible_share(splat: Splat, camera: Cameras, seen: Sight) -> Tensor:
-    """[N] float64 how much of each Gaussian is neither hidden from ``camera`` nor outside its image, 0 to 1.
+def visible_share(splat: Splat, seen: Sight, contributed: Tensor) -> Tensor:
+    """[N] float64 how much of each Gaussian is neither hidden from a camera nor outside its image, 0 to 1.
 
     Args:
         splat: on the device to compute on.
-        camera: where to look from (a batch of one).
-        seen: its lines of sight to the means.
+        seen: the camera's lines of sight to the means.
+        contributed: [N] see :func:`contributions`, of the same camera.
     """
-    gaussians, contributed = splat.gaussians.detach(), contributions(splat, camera)
+    gaussians = splat.gaussians.detach()
     extents = gaussians.scales.double().exp().sort(dim=1).values
     area = 2 * math.pi * (extents[:, 1] * extents[:, 2] * seen.scale**2 + 0.3)
     unhidden = area * torch.sigmoid(gaussians.opacities.double())

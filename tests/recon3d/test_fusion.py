@@ -162,9 +162,8 @@ def test_what_is_wrong_everywhere_fills_no_holes_however_lenient(still_life: Tra
     def left_half(depth: np.ndarray, view: int) -> np.ndarray:
         return np.where(np.arange(depth.shape[1]) < depth.shape[1] // 2, good(depth, view), 0)
 
-    lenient = {"least": 0.15, "smallest": 1}
-    without = Fusion([Given(left_half)], **lenient)(still_life)  # type: ignore[arg-type]
-    together = Fusion([Given(left_half), Given(WRONG[kind])], **lenient)(still_life)  # type: ignore[arg-type]
+    without = Fusion([Given(left_half)], least=0.15, smallest=1)(still_life)
+    together = Fusion([Given(left_half), Given(WRONG[kind])], least=0.15, smallest=1)(still_life)
     (coverage, right), (more, still_right) = shares(still_life, without), shares(still_life, together)
     assert more * (1 - still_right) < coverage * (1 - right) + 0.01
     assert more * still_right > 0.99 * coverage * right

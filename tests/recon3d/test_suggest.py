@@ -44,7 +44,8 @@ def covered(splat: Splat, photos: Cameras, view: Cameras) -> float:
     weight = contributions(splat, view).numpy()
     poses = [pose.double().numpy() for pose in (*photos.world_to_camera, view.world_to_camera[0])]
     centres = [-pose[:3, :3].T @ pose[:3, 3] for pose in poses]
-    shares = [visible_share(splat, photos[i], sight(splat.gaussians.means, photos[i])) for i in range(len(photos))]
+    seen = [(sight(splat.gaussians.means, photos[i]), contributions(splat, photos[i])) for i in range(len(photos))]
+    shares = [visible_share(splat, *one) for one in seen]
     total = 0.0
     for n, mean in enumerate(splat.gaussians.means.double().numpy()):
         ways = [(mean - centre) / np.linalg.norm(mean - centre) for centre in centres]
