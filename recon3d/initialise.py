@@ -164,23 +164,21 @@ class DenseInitialiser(Initialiser):
         self.far_layer = far_layer
 
     def __call__(self, views: TrainingViews, seed: int) -> Start:
-        return self._start_from(self.prior(views), views, seed)
+        return self.several(views, [seed])[0]
 
     def several(self, views: TrainingViews, seeds: Sequence[int]) -> list[Start]:
         """The start for each of ``seeds``, all from the same depth."""
         estimates = self.prior(views)
-        return [self._start_from(estimates, views, seed) for seed in seeds]
-
-    def _start_from(self, estimates: Sequence[DepthEstimate], views: TrainingViews, seed: int) -> Start:
-        random = np.random.default_rng(seed)
+        randoms = [np.random.default_rng(seed) for seed in seeds]
         if not any((estimate.depth > 0).any() for estimate in estimates):
             logger.warning("%s found no depth in these views: starting from random points", type(self.prior).__name__)
-            return _start(random_cloud(views, min(self.budget, 30_000), self.opacity, random), views, estimates)
-        surfaces = complete_surfaces(views, estimates)
-        cloud = self._thinned(views, surfaces, random)
-        if self.far_layer and views.background is None:
-            cloud = Cloud.concatenate([cloud, far_layer(views, surfaces)])
-        return _start(cloud, views, estimates)
+            count = min(self.budget, 30_000)
+            clouds = [random_cloud(views, count, self.opacity, random) for random in randoms]
+        else:
+            surfaces = complete_surfaces(views, estimates)
+            behind = [far_layer(views, surfaces)] if self.far_layer and views.background is None else []
+            clouds = [Cloud.concatenate([self._thinned(views, surfaces, random), *behind]) for random in randoms]
+        return [_start(cloud, views, estimates) for cloud in clouds]
 
     def _thinned(self, views: TrainingViews, surfaces: Sequence[Surface], random: np.random.Generator) -> Cloud:
         """About ``budget`` of all pixels that show a surface, drawn alike from all views."""

@@ -16,7 +16,7 @@ from recon3d.priors import guided_flow, view_selection
 from recon3d.priors.agreement import project_known, round_trip_error
 from recon3d.priors.epipolar import Pair, pixel_centres
 from recon3d.priors.filling import fill_smoothly
-from recon3d.priors.guided_flow import Matches
+from recon3d.priors.guided_flow import Matches, Texture
 from recon3d.priors.landmarks import Landmarks, find_landmarks
 from recon3d.priors.luminance import luminance_bytes
 from recon3d.priors.planes import find_planes, plane_inverse_depth
@@ -98,9 +98,10 @@ class _Search:
         chosen = {(i, j) for i, others in enumerate(targets) for j in others}
         self.pairs = {(i, j): Pair.of(self.cameras, i, j) for i, j in sorted(chosen | {(j, i) for i, j in chosen})}
         self.grids = [pixel_centres(*size).astype(np.float32) for size in self.cameras.sizes.tolist()]
-        self.far = {(i, j): pair.far_points(self.grids[i]).astype(np.float32) for (i, j), pair in self.pairs.items()}
+        self.textures = [Texture.of(grey) for grey in self.greys]
         self.matches = {(i, j): Matches.none(*self.greys[i].shape) for i, j in self.pairs}
         self.hull = VisualHull.of(views)
+        self.wanted = [self._may_be_solid(i) for i in range(len(views))]
         self.random = np.random.default_rng(0)
 
     def run(self) -> list[DepthEstimate]:
@@ -176,15 +177,16 @@ class _Search:
 
         def work(key: tuple[int, int]) -> None:
             i, j = key
-            pair, far = self.pairs[key], self.far[key]
             flow = guided_flow.fine_flow() if fine else guided_flow.coarse_flow()
             for guess in guesses[i]:
-                found = guided_flow.follow_guess(pair, far, self.greys[i], self.greys[j], guess, flow)
+                found = guided_flow.follow_guess(
+                    self.pairs[key], self.greys[i], self.greys[j], guess, flow, self.wanted[i]
+                )
                 if found is not None:
                     triangulated = self._triangulate(key, found)
                     tolerance = 1.5 * self.prior.epipolar_tolerance  # the next round may bring it nearer
                     guided_flow.keep_better(
-                        self.matches[key], found, triangulated, self.greys[i], self.greys[j], tolerance
+                        self.matches[key], found, triangulated, self.textures[i], self.greys[j], tolerance
                     )
 
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as threads:
@@ -195,10 +197,18 @@ class _Search:
         """What the matches [H, W, 2] of a pair say; what lies outside the hull is not possible."""
         i, j = key
         width, height = self.cameras.sizes[j].tolist()
-        found = guided_flow.triangulate(self.pairs[key], self.far[key], matches, (width, height), self.ranges[i])
+        found = guided_flow.triangulate(self.pairs[key], matches, (width, height), self.ranges[i])
         if self.hull is None:
             return found
         return replace(found, possible=found.possible & self.hull.contains(i, found.inverse_depth))
+
+    def _may_be_solid(self, view: int) -> np.ndarray | None:
+        """[H, W] bool, whether the ray of a pixel meets the hull; None for all."""
+        if self.hull is None:
+            return None
+        near, far = self.ranges[view]
+        start = np.full(self.greys[view].shape, 1 / far, np.float32)
+        return self.hull.nearest(view, start, (1 / far, 1 / near)) > 0
 
     def _drawn_to_hull(self, view: int, guess: np.ndarray) -> np.ndarray:
         """A guess [H, W] of inverse depth, brought to the nearest that the hull allows, where it allows any."""
@@ -242,8 +252,7 @@ class _Search:
                 alike = np.maximum(alike, self.matches[i, j].similarity)
                 error = round_trip_error(self.cameras, depths, view, j)
                 agree = np.maximum(agree, np.exp(-0.5 * np.minimum(error, 10.0) ** 2))
-        told_apart = guided_flow.contrast(self.greys[view])
-        confidence = np.where(known, told_apart * np.clip(alike, 0, 1) * (0.5 + 0.5 * agree), 0)
+        confidence = np.where(known, self.textures[view].contrast * np.clip(alike, 0, 1) * (0.5 + 0.5 * agree), 0)
         return DepthEstimate(depths[view].astype(np.float32), confidence.astype(np.float32))
 
 

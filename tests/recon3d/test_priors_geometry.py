@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.types import Cameras
+from recon3d.priors import flow_kernels
 from recon3d.priors.agreement import project_known, round_trip_error
 from recon3d.priors.epipolar import Pair, pixel_centres
 from recon3d.priors.epipolar_flow import least_sensitive
-from recon3d.priors.guided_flow import NOWHERE, Matches, keep_better, triangulate
+from recon3d.priors.guided_flow import NOWHERE, Matches, Texture, keep_better, triangulate
 
 WIDTH, HEIGHT = 40, 30
 
@@ -97,11 +98,51 @@ def test_parallax_is_the_derivative_of_the_match() -> None:
     np.testing.assert_allclose(pair.parallax(far, 1 / depth), np.linalg.norm(moved, axis=1) / (2 * step), rtol=1e-4)
 
 
+@given(st.integers(0, 10_000))
+def test_compiled_projection_is_the_pairs(seed: int) -> None:
+    pair = Pair.of(random_cameras(seed), 0, 1)
+    guess = np.random.default_rng(seed).uniform(-0.5, 2, (HEIGHT, WIDTH)).astype(np.float32)
+    expected, ratio = pair.project(pair.far_points(pixel_centres(WIDTH, HEIGHT)), guess.astype(np.float64))
+    points, visible = flow_kernels.project(pair.infinity, pair.epipole, guess, 33, 21)
+    before = ratio > 1e-6  # nearer to the target's plane, rounding decides
+    np.testing.assert_allclose(points[before], expected[before], rtol=1e-5, atol=1e-4)
+    assert (points[ratio < -1e-6] == NOWHERE).all()
+    inside = ((expected > 0) & (expected < [33, 21])).all(axis=-1) & before
+    clear = np.minimum(np.abs(expected), np.abs(expected - [33, 21])).min(axis=-1) > 1e-6
+    np.testing.assert_array_equal(visible[clear & before], inside[clear & before])
+    assert not visible[ratio < -1e-6].any()
+
+
+@given(st.integers(0, 10_000))
+def test_compiled_triangulation_is_the_pairs(seed: int) -> None:
+    """Also for matches that do not exist, and for pixels that see the epipole."""
+    draw = np.random.default_rng(seed)
+    pair, limits = Pair.of(random_cameras(seed), 0, 1), np.array([0.5, 20.0])
+    far = pair.far_points(pixel_centres(WIDTH, HEIGHT))
+    matches = draw.uniform((-5, -5), (WIDTH + 5, HEIGHT + 5), (HEIGHT, WIDTH, 2)).astype(np.float32)
+    matches[draw.random((HEIGHT, WIDTH)) < 0.1] = NOWHERE
+    found = triangulate(pair, matches, (WIDTH, HEIGHT), limits)
+    foot, distance = pair.epipolar_foot(far, matches.astype(np.float64))
+    raw = pair.inverse_depth(far, foot)
+    nearest = np.clip(raw, 1 / 20, 1 / 0.5)
+    there = (matches > NOWHERE).all(axis=-1)
+    np.testing.assert_allclose(found.distance, distance, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.foot[there], foot[there], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.inverse_depth[there], nearest[there], rtol=1e-4)
+    parallax = pair.parallax(far, nearest)
+    np.testing.assert_allclose(found.parallax[there], parallax[there], rtol=1e-3)
+    pixel = 1 / np.maximum(parallax, 1e-12)
+    inside = ((matches > 0) & (matches < [WIDTH, HEIGHT])).all(axis=-1)
+    in_range = (raw > 1 / 20 - pixel) & (raw < 2 + pixel) & (pixel < 2 - 1 / 20)
+    possible = inside & in_range & (pair.project(far, nearest)[1] > 0)
+    assert (found.possible == possible).mean() > 0.999, "they differ where rounding decides, if at all"
+
+
 def test_a_view_from_the_same_place_says_nothing() -> None:
     cameras = cameras_at((np.eye(3), [0, 0, 0]), (rotation(np.array([0, 1.0, 0]), 0.1), [0, 0, 0]))
     pair = Pair.of(cameras, 0, 1)
     far = pair.far_points(pixel_centres(WIDTH, HEIGHT))
-    found = triangulate(pair, far, pair.project(far, np.array(0.5))[0], (WIDTH, HEIGHT), np.array([1.0, 10.0]))
+    found = triangulate(pair, pair.project(far, np.array(0.5))[0], (WIDTH, HEIGHT), np.array([1.0, 10.0]))
     assert not found.possible.any()
     assert np.isfinite(found.inverse_depth).all()
 
@@ -112,7 +153,7 @@ def test_the_epipole_says_nothing_and_breaks_nothing() -> None:
     pair = Pair.of(cameras, 0, 1)
     far = pair.far_points(pixel_centres(WIDTH, HEIGHT))
     matches, _ = pair.project(far, np.full((HEIGHT, WIDTH), 0.25))
-    found = triangulate(pair, far, matches, (WIDTH, HEIGHT), np.array([2.0, 8.0]))
+    found = triangulate(pair, matches, (WIDTH, HEIGHT), np.array([2.0, 8.0]))
     beside = np.hypot(*np.moveaxis(pixel_centres(WIDTH, HEIGHT) - [19.2, 15.7], -1, 0)) < 0.8
     assert beside.sum() >= 2
     assert not found.possible[beside].any(), "next to the epipole nothing moves by a pixel over the whole range"
@@ -132,14 +173,14 @@ def test_depth_out_of_range_or_behind_is_not_possible() -> None:
     def share_possible(inverse_depth: float) -> float:
         matches, _ = pair.project(far, np.array(inverse_depth))
         in_image = (matches > 0).all(axis=-1) & (matches < size).all(axis=-1)
-        return float(triangulate(pair, far, matches, size, limits).possible[in_image].mean())
+        return float(triangulate(pair, matches, size, limits).possible[in_image].mean())
 
     assert share_possible(0.3) == 1
     assert share_possible(0.6) == 0, "too near"
     assert share_possible(-0.1) == 0, "behind infinity by more than a pixel"
     assert share_possible(0.01) == 1, "beyond the far end by less than a pixel: taken for the far end"
     matches, _ = pair.project(far, np.array(0.01))
-    found = triangulate(pair, far, matches, size, limits)
+    found = triangulate(pair, matches, size, limits)
     np.testing.assert_allclose(found.inverse_depth[found.possible], 1 / 35)
 
 
@@ -170,8 +211,8 @@ def test_better_matches_replace_worse_ones_and_impossible_ones_never() -> None:
 
     def offer(inverse_depth: float) -> None:
         found, _ = pair.project(far, np.array(inverse_depth))
-        there = triangulate(pair, far, found, (WIDTH, HEIGHT), np.array([2.0, 20.0]))
-        keep_better(matches, found.astype(np.float32), there, source, target, tolerance=1.0)
+        there = triangulate(pair, found, (WIDTH, HEIGHT), np.array([2.0, 20.0]))
+        keep_better(matches, found.astype(np.float32), there, Texture.of(source), target, tolerance=1.0)
 
     offer(0.1)
     wrong = matches.points.copy()
