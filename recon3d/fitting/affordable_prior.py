@@ -9,7 +9,6 @@ from datasets.errors import InputError
 from datasets.scenes.images import shrink_depth, shrink_image, shrink_mask
 from datasets.types import View
 from recon3d.fitting.budget import Clock
-from recon3d.priors.finer_photos import FinerPhotos
 from recon3d.priors.resizing import enlarged
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
@@ -47,10 +46,7 @@ class AffordablePrior(DepthPrior):
         if self._found is not None and self._found[0] is views:
             return self._found[1]
         began = self.clock()
-        shortest = int(views.cameras.sizes.min())
-        scales = [s for s in SCALES if s * shortest >= SMALLEST_SIDE] or [1.0]
-        if isinstance(self.prior, FinerPhotos) and views.finer is not None:
-            scales.insert(0, FINER)
+        scales = self._scales(views)
         self.scale = scales[-1]
         if len(scales) > 1:
             with suppress(InputError):  # two views alone may be too few
@@ -65,6 +61,14 @@ class AffordablePrior(DepthPrior):
         self.took = self.clock() - began
         self._found = views, estimates
         return estimates
+
+    def _scales(self, views: TrainingViews) -> list[float]:
+        """Those that come into question, largest first, at least one."""
+        shortest = int(views.cameras.sizes.min())
+        scales = [s for s in SCALES if s * shortest >= SMALLEST_SIDE] or [1.0]
+        if self.prior.uses_finer and views.finer is not None:
+            scales.insert(0, FINER)
+        return scales[:1] if self.prior.has_one_size else scales
 
     def _at(self, scale: float, views: TrainingViews) -> list[DepthEstimate]:
         if scale == FINER:

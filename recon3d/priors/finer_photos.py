@@ -25,6 +25,8 @@ class FinerPhotos(DepthPrior):
         ValueError: for ``least`` out of range.
     """
 
+    uses_finer = True
+
     def __init__(self, prior: DepthPrior, least: float = 0.5) -> None:
         if not 0 < least <= 1:
             raise ValueError(f"FinerPhotos: least is {least}, expected a confidence above 0 and at most 1")

@@ -27,8 +27,11 @@ class KeptDepth(DepthPrior):
         file: ``.safetensors``, written where it does not exist.
     """
 
+    has_one_size = True
+
     def __init__(self, prior: DepthPrior, file: Path) -> None:
         self.prior, self.file = prior, Path(file)
+        self.uses_finer = prior.uses_finer
 
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
         """The other prior's estimates.

@@ -46,7 +46,15 @@ def inverse_of(depth: np.ndarray) -> np.ndarray:
 
 
 class DepthPrior(ABC):
-    """Estimates the geometry of the train views from their photos and cameras."""
+    """Estimates the geometry of the train views from their photos and cameras.
+
+    Attributes:
+        uses_finer: whether it looks at photos of twice the size too, where a scene has them.
+        has_one_size: whether its depth is of photos of one size, so that smaller ones save no time.
+    """
+
+    uses_finer: bool = False
+    has_one_size: bool = False
 
     @abstractmethod
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:

@@ -28,6 +28,7 @@ from recon3d.fitting.module import SplatModule
 from recon3d.fitting.optimisers import LearningRates
 from recon3d.initialise import DenseInitialiser, SparseInitialiser
 from recon3d.priors.finer_photos import FinerPhotos
+from recon3d.priors.kept_depth import KeptDepth
 from recon3d.priors.resizing import enlarged
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
@@ -255,6 +256,18 @@ def test_larger_photos_are_for_those_who_have_time(
     assert (prior.scale, prior.took) == (scale, pytest.approx(took, abs=0.01))
     assert {estimate.depth.shape for estimate in estimates} == {(320, 400)}
     assert ((4, 800) in wall.asked) == (scale == 2)
+
+
+def test_kept_depth_is_of_one_size(four: TrainingViews, tmp_path: Path) -> None:
+    wall = Wall(400)
+    larger = TrainingViews.load(builtin.generate((800, 640), views=4))
+    kept = KeptDepth(FinerPhotos(wall), tmp_path / "kept.safetensors")
+    first = AffordablePrior(kept, 0.0, plugins.CLOCK)(replace(four, finer=lambda: larger))
+    assert wall.asked == [(4, 400), (4, 800)]
+    again = AffordablePrior(kept, 0.0, plugins.CLOCK)(replace(four, finer=lambda: larger))
+    assert len(wall.asked) == 2
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.depth, other.depth)
 
 
 @pytest.mark.parametrize(
