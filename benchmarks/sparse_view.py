@@ -144,6 +144,7 @@ VARIANTS = {
     "bound_to_rays": Variant({"model.bound": 0.3}),
     "antialiased": Variant({"model.antialiased": True}),
     "mcmc": Variant({"model.densification": {"class_path": "recon3d.fitting.densification.MCMCStrategy"}}),
+    "one_field": Variant({"model.fields": 1}, timed=True),
     "two_fields": Variant({"model.fields": 2}),
     "two_fields_agreeing": Variant(
         {
@@ -176,16 +177,6 @@ def base(case: Case) -> dict[str, Any]:
     return dict(yaml.safe_load((CONFIGS / f"{case.config}.yaml").read_text(encoding="utf-8")))
 
 
-def halved(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same on photos of half the width and height, with a quarter of the Gaussians: for ablations."""
-    result = deepcopy(dict(config))
-    result["data"]["downscale"] = 2 * result["data"].get("downscale", 1)
-    initialiser = result["model"]["initialiser"].get("init_args", {})
-    if "budget" in initialiser:
-        initialiser["budget"] //= 4
-    return result
-
-
 def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of ``config`` with ``changes`` by dotted keys; see :class:`Variant`."""
     result = deepcopy(dict(config))
@@ -198,10 +189,20 @@ def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return result
 
 
+def halved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same on photos of half the width and height, with a quarter of the Gaussians in one field, without harmonics
+    and with 200 steps a photo: for ablations, which begin alike for all scenes."""
+    result = changed(config, {"model.fields": 1, "model.sh_degree": 0, "model.sh_dropout": 0.0, "steps_per_view": 200})
+    result["data"]["downscale"] = 2 * result["data"].get("downscale", 1)
+    initialiser = result["model"]["initialiser"].get("init_args", {})
+    if "budget" in initialiser:
+        initialiser["budget"] //= 4
+    return result
+
+
 def compose(case: Case, variant: Variant, priors: Path, half: bool = False) -> str:
     """The YAML of one row; ``priors`` is the folder for depth that several rows share."""
-    config = changed(base(case), variant.changes)
-    config = halved(config) if half else config
+    config = changed(halved(base(case)) if half else base(case), variant.changes)
     initialiser = config["model"]["initialiser"].get("init_args", {})
     if not variant.timed and "prior" in initialiser:
         told = json.dumps([case.folder, case.views, config["data"], initialiser["prior"]], sort_keys=True)

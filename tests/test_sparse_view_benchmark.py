@@ -72,7 +72,11 @@ def test_half_the_size_takes_a_quarter_of_the_gaussians(script: ModuleType) -> N
     assert half("fountain_3", "default")["data"]["downscale"] == 2
     budgets = [one["model"]["initialiser"]["init_args"].pop("budget") for one in (whole, smaller)]
     assert budgets[0] == 4 * budgets[1]
-    assert smaller["model"] == whole["model"]
+    plain = {"fields": 1, "sh_degree": 0, "sh_dropout": 0.0}
+    assert smaller["model"] == whole["model"] | plain
+    assert half("lego_8", "default")["model"].items() >= plain.items(), "ablations begin alike for all scenes"
+    assert half("lego_8", "default")["steps_per_view"] == 200
+    assert half("lego_8", "two_fields")["model"]["fields"] == 2
     assert "budget" not in half("fox_6", "sparse_points")["model"]["initialiser"].get("init_args", {})
 
 

@@ -16,7 +16,8 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
     """Make the first Gaussians of ``module``.
 
     Only a start from a depth prior adapts. There are as many Gaussians as the configuration says, as fewer of them save
-    less than they cost; and two such sets where the time allows ``steps`` with them.
+    less than they cost; and two such sets, or as many as the configuration says, where the time allows ``steps`` with
+    them, else one.
 
     Args:
         module: without Gaussians so far, on the CPU.
@@ -32,10 +33,13 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
         module.begin(data.views)
         return {}
     prior = initialiser.prior = AffordablePrior(initialiser.prior, PRIOR_SHARE * budget.left, budget.clock)
+    free = module.densification is None and not any(term.uses_fields for term in module.losses)
+    fields = max(module.fields, MORE_FIELDS)
+    if free:
+        module.fields = 1
     module.begin(data.views)
-    needed = steps * seconds_of_step(module, data, budget.clock)
-    if module.fields == 1 and module.densification is None and MORE_FIELDS * needed <= budget.left - WRITING:
-        module.fields = MORE_FIELDS
+    if free and fields * steps * seconds_of_step(module, data, budget.clock) <= budget.left - WRITING:
+        module.fields = fields
         module.begin(data.views)
     return {"prior_scale": prior.scale, "prior_seconds": round(prior.took, 2), "fields": module.fields}
 

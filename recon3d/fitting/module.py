@@ -352,7 +352,7 @@ class SplatModule(LightningModule):
             if name.startswith(prefix):
                 self.params[name.removeprefix(prefix)] = Parameter(torch.empty_like(value))
         self.extent = checkpoint["fit"]["extent"]
-        self.fields = checkpoint["fit"].get("fields", self.fields)  # a budget may have chosen more than was asked for
+        self.fields = checkpoint["fit"].get("fields", self.fields)  # a budget may have chosen others
         self.densification_state = checkpoint["fit"]["densification"]
         self.prior = [PriorDepth(**one) for one in checkpoint["fit"].get("prior", [])]
         self.origins = checkpoint["fit"].get("origins")

@@ -24,6 +24,7 @@ from recon3d.fitting.budget import HASTE, MOST_HASTE, WRITING, Budget, duration,
 from recon3d.fitting.callbacks import History
 from recon3d.fitting.command import fit
 from recon3d.fitting.data import SceneData
+from recon3d.fitting.densification import CoPruning
 from recon3d.fitting.module import SplatModule
 from recon3d.fitting.optimisers import LearningRates
 from recon3d.initialise import DenseInitialiser, SparseInitialiser
@@ -282,6 +283,27 @@ def test_start_within_a_time(monkeypatch: pytest.MonkeyPatch, seconds: float, fi
     assert facts["fields"] == module.fields == fields
     assert facts["prior_scale"] == scale
     assert len(module.gaussians) == pytest.approx(1000 * fields, rel=0.15)
+
+
+@pytest.mark.parametrize(("seconds", "fields"), [(1000, 3), (226, 3), (225, 1), (20, 1)])
+def test_time_decides_on_fields_that_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, fields: int
+) -> None:
+    data = SceneData(Path("builtin"), views=2, downscale=2)
+    module = SplatModule(DenseInitialiser(Wall(240), budget=1000, far_layer=False), fields=3)
+    monkeypatch.setattr(affordable_start, "seconds_of_step", lambda *_: 0.5)
+    budget = Budget(seconds, plugins.CLOCK, plugins.CLOCK())
+    assert affordable_start.begin_within(module, data, budget, steps=100)["fields"] == module.fields == fields
+    assert len(module.gaussians) == pytest.approx(1000 * fields, rel=0.15)
+
+
+def test_fields_that_are_held_against_one_another_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = SceneData(Path("builtin"), views=2, downscale=2)
+    start = DenseInitialiser(Wall(240), budget=1000, far_layer=False)
+    module = SplatModule(start, densification=CoPruning(), fields=2)
+    monkeypatch.setattr(affordable_start, "seconds_of_step", lambda *_: 0.5)
+    budget = Budget(20, plugins.CLOCK, plugins.CLOCK())
+    assert affordable_start.begin_within(module, data, budget, steps=100)["fields"] == module.fields == 2
 
 
 def test_a_step_is_tried_without_a_trace() -> None:
