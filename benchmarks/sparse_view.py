@@ -97,6 +97,12 @@ def prior(name: str) -> Variant:
     return Variant({"model.initialiser.init_args.prior": finer}, timed=True)
 
 
+def grown(name: str) -> Variant:
+    """One field and a strategy that adds or removes Gaussians."""
+    strategy = {"class_path": f"recon3d.fitting.densification.{name}"}
+    return Variant({"model.fields": 1, "model.densification": strategy})
+
+
 def within(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """What is wrapped as ``name``, or what there is where nothing is."""
     return lambda old: old.get("init_args", {}).get(name, old)
@@ -143,7 +149,7 @@ VARIANTS = {
     "equalised_photos": Variant({"data.equalise": True}),
     "bound_to_rays": Variant({"model.bound": 0.3}),
     "antialiased": Variant({"model.antialiased": True}),
-    "mcmc": Variant({"model.densification": {"class_path": "recon3d.fitting.densification.MCMCStrategy"}}),
+    "mcmc": grown("MCMCStrategy"),
     "one_field": Variant({"model.fields": 1}, timed=True),
     "two_fields": Variant({"model.fields": 2}),
     "two_fields_agreeing": Variant(
@@ -153,7 +159,7 @@ VARIANTS = {
             "model.densification": {"class_path": "recon3d.fitting.densification.CoPruning"},
         }
     ),
-    "floater_removal": Variant({"model.densification": {"class_path": "recon3d.fitting.densification.FloaterRemoval"}}),
+    "floater_removal": grown("FloaterRemoval"),
     "estimated_depth": Variant({"model.losses": loss("EstimatedDepth")}),
     "depth_correlation": Variant({"model.losses": loss("DepthCorrelation")}),
     "depth_correlation_patches": Variant({"model.losses": loss("DepthCorrelation", patch=32)}),

@@ -108,7 +108,8 @@ class SplatModule(LightningModule):
         if densification is not None and isinstance(densification, CoPruning) != (fields > 1):
             raise ValueError(
                 f"model.fields is {fields} and model.densification {type(densification).__name__}: several fields go "
-                "with CoPruning or none, and CoPruning only with several fields"
+                "with CoPruning or none, and CoPruning only with several fields. Set model.fields to "
+                f"{2 if isinstance(densification, CoPruning) else 1}"
             )
         if fields == 1 and any(term.uses_fields for term in losses or ()):
             raise ValueError("a loss of model.losses compares fields, but model.fields is 1: set it to 2")
