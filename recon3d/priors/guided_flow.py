@@ -122,7 +122,7 @@ def follow_guess(
     guess, visible = flow_kernels.project(pair.infinity, pair.epipole, inverse_depth, width, height)
     followed = visible if wanted is None else visible & wanted
     part = _surrounding(followed)
-    if followed.mean() < LEAST_VISIBLE or min(source[part].shape) < SMALLEST:
+    if visible.mean() < LEAST_VISIBLE or min(source[part].shape) < SMALLEST:
         return None
     # Where the target shows nothing, the source itself is the target: there the flow rests.
     warped = np.where(visible, sample(target, guess), source)

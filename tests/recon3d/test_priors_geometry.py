@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.types import Cameras
-from recon3d.priors import flow_kernels
+from recon3d.priors import flow_kernels, guided_flow
 from recon3d.priors.agreement import project_known, round_trip_error
 from recon3d.priors.epipolar import Pair, pixel_centres
 from recon3d.priors.epipolar_flow import least_sensitive
@@ -224,6 +225,28 @@ def test_better_matches_replace_worse_ones_and_impossible_ones_never() -> None:
     offer(0.3)
     np.testing.assert_array_equal(matches.points[middle], right[middle])
     assert (matches.points[:, 0] == NOWHERE).all(), "what leaves the target has no match"
+
+
+def test_flow_follows_a_guess_where_it_is_wanted() -> None:
+    """A small object in a large photo: a fiftieth of its pixels."""
+    cameras = cameras_at((np.eye(3), [0, 0, 0]), (np.eye(3), [1.0, 0, 0]), focal=60)
+    pair = Pair.of(cameras, 0, 1)
+    source = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 255, (240, 320), dtype=np.uint8), (0, 0), 2)
+    target = np.roll(source, -12, axis=1)  # depth 5
+    guess = np.full(source.shape, 0.17, np.float32)  # 10.2 pixels
+    wanted = np.zeros(source.shape, np.bool_)
+    wanted[100:140, 150:185] = True
+    flow = guided_flow.fine_flow()
+    found = guided_flow.follow_guess(pair, source, target, guess, flow, wanted)
+    assert found is not None
+    moved = found - pixel_centres(320, 240)
+    np.testing.assert_allclose(moved[wanted], np.tile([-12.0, 0.0], (wanted.sum(), 1)), atol=0.1)
+    np.testing.assert_allclose(moved[:60], np.tile([-10.2, 0.0], (60, 320, 1)), atol=1e-3)
+    everywhere = guided_flow.follow_guess(pair, source, target, guess, flow)
+    assert everywhere is not None
+    np.testing.assert_allclose((everywhere - found)[wanted], 0, atol=0.1)
+    assert guided_flow.follow_guess(pair, source, target, guess, flow, np.zeros_like(wanted)) is None
+    assert guided_flow.follow_guess(pair, source, target, np.full_like(guess, 10), flow, wanted) is None
 
 
 def test_round_trip_and_projection_between_views_of_a_plane() -> None:
