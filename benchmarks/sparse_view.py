@@ -122,6 +122,7 @@ UNCERTAIN = [
     {"class_path": "recon3d.losses.Photometric", "init_args": {"ssim": 1.0, "weight": 0.2}},
     {"class_path": "recon3d.losses.UncertainColour"},
 ]
+PLAIN = {"model.fields": 1, "model.sh_degree": 0, "model.sh_dropout": 0.0}  # what fits begin from that are compared
 VARIANTS = {
     "default": Variant({}, timed=True),
     "sparse_points": Variant(
@@ -178,9 +179,15 @@ VARIANTS = {
 }
 
 
-def base(case: Case) -> dict[str, Any]:
+def configuration(name: str) -> dict[str, Any]:
+    """A configuration that comes with the project."""
+    return dict(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def base(case: Case, half: bool = False) -> dict[str, Any]:
     """The configuration that variants change."""
-    return dict(yaml.safe_load((CONFIGS / f"{case.config}.yaml").read_text(encoding="utf-8")))
+    config = configuration(case.config)
+    return halved(config) if half else config
 
 
 def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,7 +205,7 @@ def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 def halved(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same on photos of half the width and height, with a quarter of the Gaussians in one field, without harmonics
     and with 200 steps a photo: for ablations, which begin alike for all scenes."""
-    result = changed(config, {"model.fields": 1, "model.sh_degree": 0, "model.sh_dropout": 0.0, "steps_per_view": 200})
+    result = changed(config, {**PLAIN, "steps_per_view": 200})
     result["data"]["downscale"] = 2 * result["data"].get("downscale", 1)
     initialiser = result["model"]["initialiser"].get("init_args", {})
     if "budget" in initialiser:
@@ -208,7 +215,7 @@ def halved(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def compose(case: Case, variant: Variant, priors: Path, half: bool = False) -> str:
     """The YAML of one row; ``priors`` is the folder for depth that several rows share."""
-    config = changed(halved(base(case)) if half else base(case), variant.changes)
+    config = changed(base(case, half), variant.changes)
     initialiser = config["model"]["initialiser"].get("init_args", {})
     if not variant.timed and "prior" in initialiser:
         told = json.dumps([case.folder, case.views, config["data"], initialiser["prior"]], sort_keys=True)
@@ -239,11 +246,11 @@ def write_mirrored(case: Case, scenes: Path, priors: Path, half: bool) -> None:
     shutil.rmtree(whole)
 
 
-def rows_of(cases: Iterable[str], variants: Iterable[str]) -> list[tuple[str, str]]:
+def rows_of(cases: Iterable[str], variants: Iterable[str], half: bool = False) -> list[tuple[str, str]]:
     """Case and variant of every row, in the order in which they are measured, but for those that change nothing."""
 
     def wanted(case: Case, variant: Variant) -> bool:
-        return case.compared and changed(base(case), variant.changes) != base(case)
+        return case.compared and changed(base(case, half), variant.changes) != base(case, half)
 
     cases = list(cases)
     return [(c, v) for v in variants for c in cases if v == "default" or wanted(CASES[c], VARIANTS[v])]
@@ -363,7 +370,7 @@ def main() -> int:
     options = parser.parse_args()
     # LLFF scenes bring their photos in sizes of their own.
     cases = [case for case in options.cases if not (options.half and CASES[case].config.startswith("llff"))]
-    rows = rows_of(cases, options.variants)
+    rows = rows_of(cases, options.variants, options.half)
 
     if options.background:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from sparse_view import CONFIGS, changed, within
+from sparse_view import PLAIN, changed, configuration, within
 
 from datasets.programs.environment import machine, versions
 from datasets.programs.measuring import deviation, mean
@@ -75,18 +75,15 @@ class Draw:
 
 def small(case: Case) -> str:
     """The case's configuration for small and short fits, as YAML."""
-    config = yaml.safe_load((CONFIGS / f"{case.config}.yaml").read_text(encoding="utf-8"))
     changes = {
         "model.initialiser.init_args.prior": within("prior"),  # without finer photos
         "model.initialiser.init_args.budget": GAUSSIANS,
-        "model.fields": 1,
-        "model.sh_degree": 0,
-        "model.sh_dropout": 0.0,
+        **PLAIN,
         "data": {"downscale": case.downscale},
         "trainer.max_steps": STEPS,
         "steps_per_view": 0,
     }
-    return yaml.safe_dump(changed(config, changes), sort_keys=False)
+    return yaml.safe_dump(changed(configuration(case.config), changes), sort_keys=False)
 
 
 def fit(run: Path, config: Path, root: Path, train: list[int], test: list[int]) -> None:

@@ -77,6 +77,9 @@ def test_half_the_size_takes_a_quarter_of_the_gaussians(script: ModuleType) -> N
     assert half("lego_8", "default")["model"].items() >= plain.items(), "ablations begin alike for all scenes"
     assert half("lego_8", "default")["steps_per_view"] == 200
     assert half("lego_8", "two_fields")["model"]["fields"] == 2
+    fields = ["one_field", "two_fields"]
+    assert script.rows_of(["lego_8"], fields) == [("lego_8", "one_field")], "two are the default at full size"
+    assert script.rows_of(["lego_8"], fields, half=True) == [("lego_8", "two_fields")]
     assert "budget" not in half("fox_6", "sparse_points")["model"]["initialiser"].get("init_args", {})
 
 

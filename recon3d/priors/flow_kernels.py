@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from recon3d.priors.epipolar import TINY
+
 NOWHERE = -1e6  # coordinate of a match that does not exist
-TINY = 1e-12
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
