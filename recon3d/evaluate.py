@@ -7,7 +7,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +125,7 @@ def evaluate(
         raise SceneError(
             scene.name, "has no test views", "Fit with a split that holds some back, such as --data.split every_nth"
         )
-    gaussians = splat.gaussians.to(device)
-    on_device = replace(splat, gaussians=gaussians)
+    on_device = splat.to(device)
     told = None if calibration is None else told_by_all(on_device, scene.cameras[list(scene.train)])
     network = None if lpips is None else lpips.to(device)
     images, depths = [], {}
@@ -135,7 +133,7 @@ def evaluate(
         view = scene.photos[index].load()
         camera = scene.cameras[index]
         prediction = None if told is None else predict(on_device, camera, told, scene.background is not None)
-        render = prediction.picture if prediction else draw(gaussians, camera, splat.background, splat.antialiased)
+        render = prediction.picture if prediction else draw(on_device, camera)
         target = torch.from_numpy(view.image).to(device)
         measured = compare(render.colour, target, network)
         if view.mask is not None and view.mask.any():

@@ -167,18 +167,24 @@ class DenseInitialiser(Initialiser):
         return self.several(views, [seed])[0]
 
     def several(self, views: TrainingViews, seeds: Sequence[int]) -> list[Start]:
-        """The start for each of ``seeds``, all from the same depth."""
-        estimates = self.prior(views)
-        randoms = [np.random.default_rng(seed) for seed in seeds]
-        if not any((estimate.depth > 0).any() for estimate in estimates):
+        """The start for each of ``seeds``, each from another opinion of the prior where it has several."""
+        opinions = self.prior.opinions(views, len(seeds))
+        if not any((estimate.depth > 0).any() for estimate in opinions[0]):
             logger.warning("%s found no depth in these views: starting from random points", type(self.prior).__name__)
             count = min(self.budget, 30_000)
-            clouds = [random_cloud(views, count, self.opacity, random) for random in randoms]
-        else:
-            surfaces = complete_surfaces(views, estimates)
-            behind = [far_layer(views, surfaces)] if self.far_layer and views.background is None else []
-            clouds = [Cloud.concatenate([self._thinned(views, surfaces, random), *behind]) for random in randoms]
-        return [_start(cloud, views, estimates) for cloud in clouds]
+            clouds = [random_cloud(views, count, self.opacity, np.random.default_rng(seed)) for seed in seeds]
+            return [_start(cloud, views, estimates) for cloud, estimates in zip(clouds, opinions, strict=True)]
+        made: dict[int, tuple[list[Surface], list[Cloud]]] = {}
+        starts = []
+        for seed, estimates in zip(seeds, opinions, strict=True):
+            if id(estimates) not in made:
+                surfaces = complete_surfaces(views, estimates)
+                behind = [far_layer(views, surfaces)] if self.far_layer and views.background is None else []
+                made[id(estimates)] = surfaces, behind
+            surfaces, behind = made[id(estimates)]
+            thinned = self._thinned(views, surfaces, np.random.default_rng(seed))
+            starts.append(_start(Cloud.concatenate([thinned, *behind]), views, estimates))
+        return starts
 
     def _thinned(self, views: TrainingViews, surfaces: Sequence[Surface], random: np.random.Generator) -> Cloud:
         """About ``budget`` of all pixels that show a surface, drawn alike from all views."""

@@ -21,7 +21,7 @@ from datasets.scenes import open_scene
 from datasets.types import Cameras
 from recon3d import paths
 from recon3d.fitting.run_folder import SPLAT, write_text
-from recon3d.pictures import Picture, colour_depth, depth_range, draw
+from recon3d.pictures import colour_depth, depth_range, draw
 from recon3d.runs import CAMERAS, RENDERS, VIDEO, open_scene_of, open_splat
 from recon3d.splats import Splat, load_splat
 from recon3d.video import write_video
@@ -70,9 +70,7 @@ def render(
     is_run = not run.is_file()
     source = run / SPLAT if is_run else run
     splat = open_splat(run) if is_run else load_splat(run)
-    on_device = Splat(
-        splat.gaussians.to(torch_device(device)), splat.background, splat.antialiased, splat.scene_to_source
-    )
+    on_device = splat.to(torch_device(device))
     if path in SHAPES:
         leading = _leading_cameras(run, root, splat, path)
         cameras = _path(path, on_device, leading, frames, sweep or (360.0 if len(leading) == 1 else None))
@@ -112,13 +110,13 @@ def render_frames(splat: Splat, cameras: Cameras, folder: Path, *, source: Path,
         write_text(listed, listing)
     count = len(cameras)
     few = sorted({round(i) for i in np.linspace(0, count - 1, min(count, 8))})
-    near, far = depth_range(_draw(splat, camera.resized(0.25)).depth for camera in map(cameras.__getitem__, few))
+    near, far = depth_range(draw(splat, camera.resized(0.25)).depth for camera in map(cameras.__getitem__, few))
 
     def colours() -> Iterator[np.ndarray]:
         for i in tqdm(range(count), desc="render", unit="frame"):
             picture = read_picture(folder / _image(i))
             if picture is None:
-                seen = _draw(splat, cameras[i])
+                seen = draw(splat, cameras[i])
                 picture = to_bytes(seen.colour.cpu().numpy())
                 _save_depth(folder / _depth(i), seen.depth * _unit(splat))
                 save_picture((folder / _depth(i)).with_suffix(".png"), colour_depth(seen.depth, near, far))
@@ -144,7 +142,7 @@ def focus_of(splat: Splat, cameras: Cameras) -> np.ndarray:
     few = cameras[chosen]
     depths = []
     for camera in map(few.__getitem__, range(len(few))):
-        depth = _draw(splat, camera.resized(0.25)).depth
+        depth = draw(splat, camera.resized(0.25)).depth
         height, width = depth.shape
         middle = depth[height * 2 // 5 : height * 3 // 5 + 1, width * 2 // 5 : width * 3 // 5 + 1]
         seen = middle[middle > 0] if (middle > 0).any() else depth[depth > 0]
@@ -195,10 +193,6 @@ def _leading_cameras(run: Path, root: Path | None, splat: Splat, shape: str) -> 
     pose = paths.look_at(middle + radius * np.array([0.0, -1.1, -3.4]), middle, up)
     intrinsics = torch.tensor([[[860.0, 0, 480], [0, 860, 270], [0, 0, 1]]])
     return Cameras(torch.from_numpy(pose[None]).float(), intrinsics, torch.tensor([[960, 540]]))
-
-
-def _draw(splat: Splat, camera: Cameras) -> Picture:
-    return draw(splat.gaussians, camera, splat.background, splat.antialiased)
 
 
 def _unit(splat: Splat) -> float:

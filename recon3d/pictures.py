@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from datasets.types import Cameras
-from recon3d.gaussians import Gaussians
 from recon3d.render import render
+from recon3d.splats.splat import Splat
 
 ERROR_AT_FULL_COLOUR = 0.3  # mean absolute error of the three channels
 
@@ -67,25 +67,30 @@ class Picture:
 
 
 @torch.no_grad()
-def draw(
-    gaussians: Gaussians,
-    camera: Cameras,
-    background: tuple[float, float, float],
-    antialiased: bool = False,
-    features: Tensor | None = None,
-) -> Picture:
+def draw(splat: Splat, camera: Cameras, features: Tensor | None = None) -> Picture:
     """Render one camera (a batch of one) for people to look at: clamped colour, and depth where there is something.
 
-    ``features`` [N, E] are further channels of the Gaussians.
+    Of several fields it is the mean of their pictures, and their depth weighted by how opaque they are.
+
+    Args:
+        splat: on the device to render on.
+        camera: where to look from.
+        features: [N, E] further channels of the Gaussians.
     """
-    device = gaussians.means.device
-    seen = render(
-        gaussians,
-        camera.to(device=device, dtype=torch.float32),
-        background=torch.tensor(background, dtype=torch.float32, device=device),
-        features=features,
-        antialiased=antialiased,
-    )
-    depth = torch.where(seen.alpha[0] > 0.5, seen.depth[0], 0).float().cpu().numpy()
-    further = None if seen.features is None else seen.features[0]
-    return Picture(seen.colour[0].clamp(0, 1), depth, seen.alpha[0], further)
+    device = splat.gaussians.means.device
+    camera, fields = camera.to(device=device, dtype=torch.float32), splat.apart
+    channels = (None,) * len(fields) if features is None else features.split([len(field) for field in fields])
+    background = torch.tensor(splat.background, dtype=torch.float32, device=device)
+    seen = [
+        render(field, camera, background=background, features=channel, antialiased=splat.antialiased)
+        for field, channel in zip(fields, channels, strict=True)
+    ]
+    colour, alpha = _mean([one.colour[0] for one in seen]), _mean([one.alpha[0] for one in seen])
+    depth = _mean([one.depth[0] * one.alpha[0] for one in seen]) / alpha.clamp(min=1e-6)
+    known = torch.where(alpha > 0.5, depth, 0).float().cpu().numpy()
+    further = None if features is None else _mean([one.features[0] for one in seen if one.features is not None])
+    return Picture(colour.clamp(0, 1), known, alpha, further)
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean(dim=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +55,7 @@ def suggest(
             f"there are no candidates {candidates!r}: give {' or '.join(POOLS)}, or FILE.json with cameras"
         )
     scene, splat = open_scene_of(run, root), open_splat(run)
-    splat = replace(splat, gaussians=splat.gaussians.to(torch_device(device)))
+    splat = splat.to(torch_device(device))
     used = scene.cameras[list(scene.train)]
     pool, names = _pool(candidates, scene, splat, used)
     further = scene.cameras[list(scene.test)] if candidates == "photos" else None

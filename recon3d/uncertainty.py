@@ -149,7 +149,7 @@ def predict(splat: Splat, camera: Cameras, told: Tensor, known_background: bool 
         ValueError: for shapes that disagree.
     """
     features = root_displacement(sight(splat.gaussians.means, camera), told).float()[:, None]
-    picture = draw(splat.gaussians, camera, splat.background, splat.antialiased, features)
+    picture = draw(splat, camera, features)
     assert picture.features is not None
     displacement = picture.features[..., 0]
     if not known_background:

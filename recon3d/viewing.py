@@ -21,7 +21,7 @@ from recon3d.gaussians import Gaussians
 from recon3d.pictures import draw
 from recon3d.runs import read_config
 from recon3d.splats import SUFFIXES, Splat, load_splat
-from recon3d.splats.merge import mean_of, separated
+from recon3d.splats.mean import separated
 from recon3d.uncertainty import predict, told_by_all
 
 _HEADER = 1 << 16  # bytes in which a PLY names its properties
@@ -63,7 +63,7 @@ class ViewedSplat:
 
     def render(self, camera: Cameras, width: int, height: int) -> View:
         """What ``camera`` (a batch of one) sees when its picture has width x height pixels."""
-        seen = draw(self.splat.gaussians, _sized(camera, width, height), self.splat.background, self.splat.antialiased)
+        seen = draw(self.splat, _sized(camera, width, height))
         return View(seen.colour.cpu().numpy(), depth=seen.depth)
 
     def error(self, camera: Cameras, width: int, height: int) -> np.ndarray:
@@ -106,10 +106,10 @@ def open_for_viewing(path: Path) -> ViewedSplat | None:
         newest = max(found, key=lambda source: source.stat().st_mtime_ns)
         scene = _scene(path)
         splat = load_splat(newest) if newest.name == SPLAT else _from_checkpoint(path, newest, scene)
-        return ViewedSplat(_on_device(splat), sources, scene)
+        return ViewedSplat(splat.to(torch_device("auto")), sources, scene)
     if path.suffix.lower() not in SUFFIXES or (path.suffix.lower() == ".ply" and not _has_gaussians(path)):
         return None
-    return ViewedSplat(_on_device(load_splat(path)), (path,))
+    return ViewedSplat(load_splat(path).to(torch_device("auto")), (path,))
 
 
 def _from_checkpoint(run: Path, path: Path, scene: Scene | None) -> Splat:
@@ -123,16 +123,11 @@ def _from_checkpoint(run: Path, path: Path, scene: Scene | None) -> Splat:
         antialiased = bool(read_config(run).get("model", {}).get("antialiased", False))
         to_source = np.eye(4) if scene is None else scene.scene_to_source
         gaussians = Gaussians(**values)
-        if field is not None:
-            gaussians = mean_of(separated(gaussians, field))
-        return Splat(gaussians, (red, green, blue), antialiased, to_source)
+        fitted = [gaussians] if field is None else separated(gaussians, field)
+        return Splat.of_fields(fitted, (red, green, blue), antialiased, to_source)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or ["it is empty"])[0]
         raise SceneError(path, f"cannot be read as a checkpoint ({reason})", "Fit again") from error
-
-
-def _on_device(splat: Splat) -> Splat:
-    return Splat(splat.gaussians.to(torch_device("auto")), splat.background, splat.antialiased, splat.scene_to_source)
 
 
 def _scene(run: Path) -> Scene | None:

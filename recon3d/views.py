@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from datasets.errors import InputError
+from datasets.scenes.images import shrink_depth, shrink_image, shrink_mask
 from datasets.types import Cameras, Points, Scene, View
 
 
@@ -37,6 +38,14 @@ class TrainingViews:
     def __len__(self) -> int:
         return len(self.views)
 
+    def reduced(self, scale: float) -> TrainingViews:
+        """The same views with photos ``scale`` times as large, less than 1."""
+        cameras = self.cameras.resized(scale)
+        sizes = [(width, height) for width, height in cameras.sizes.tolist()]
+        return replace(
+            self, cameras=cameras, views=tuple(_shrunk(*both) for both in zip(self.views, sizes, strict=True))
+        )
+
     @staticmethod
     def load(scene: Scene) -> TrainingViews:
         """Open the train photos of ``scene``, and no others.
@@ -56,3 +65,12 @@ class TrainingViews:
             background=scene.background,
             names=tuple(scene.photos[i].path.stem for i in train),
         )
+
+
+def _shrunk(view: View, size: tuple[int, int]) -> View:
+    return View(
+        image=shrink_image(view.image, size),
+        mask=None if view.mask is None else shrink_mask(view.mask, size),
+        depth=None if view.depth is None else shrink_depth(view.depth, size),
+        alpha=None if view.alpha is None else shrink_image(view.alpha, size),
+    )

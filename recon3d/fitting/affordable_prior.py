@@ -6,8 +6,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from datasets.errors import InputError
-from datasets.scenes.images import shrink_depth, shrink_image, shrink_mask
-from datasets.types import View
 from recon3d.fitting.budget import Clock
 from recon3d.priors.resizing import enlarged
 from recon3d.priors.types import DepthEstimate, DepthPrior
@@ -30,36 +28,45 @@ class AffordablePrior(DepthPrior):
         prior: which one.
         seconds: for all of it.
         clock: seconds since whenever.
+        count: how many of its opinions may be asked for.
 
     Attributes:
         scale: of the photos whose depth the last call returned; 2 where those of twice the size were used too.
         took: seconds of the last call.
     """
 
-    def __init__(self, prior: DepthPrior, seconds: float, clock: Clock) -> None:
-        self.prior, self.seconds, self.clock = prior, seconds, clock
+    def __init__(self, prior: DepthPrior, seconds: float, clock: Clock, count: int = 1) -> None:
+        self.prior, self.seconds, self.clock, self.count = prior, seconds, clock, count
         self.scale, self.took = 1.0, 0.0
-        self._found: tuple[TrainingViews, list[DepthEstimate]] | None = None
+        self._found: tuple[TrainingViews, list[list[DepthEstimate]]] | None = None
 
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
         """The prior's depth at the full size of the photos; for the same ones again it is not asked again."""
-        if self._found is not None and self._found[0] is views:
-            return self._found[1]
+        return self.opinions(views, 1)[0]
+
+    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+        """Those of the prior in turn, likewise: as many as were announced, or one where only the smallest photos are
+        affordable."""
+        if self._found is None or self._found[0] is not views:
+            self._found = views, self._asked(views)
+        found = self._found[1]
+        return [found[k % len(found)] for k in range(count)]
+
+    def _asked(self, views: TrainingViews) -> list[list[DepthEstimate]]:
         began = self.clock()
         scales = self._scales(views)
         self.scale = scales[-1]
         if len(scales) > 1:
             with suppress(InputError):  # two views alone may be too few
-                self._at(self.scale, _first_two(views))  # loads kernels, which would count many times over
+                self._at(self.scale, _first_two(views), 1)  # loads kernels, which would count many times over
         warm = self.clock()
-        estimates = self._at(self.scale, views)
+        estimates = self._at(self.scale, views, 1 if len(scales) > 1 else self.count)
         probed, left = self.clock() - warm, self.seconds - (self.clock() - began)
         larger = [s for s in scales[:-1] if probed * _pixels(s) / _pixels(self.scale) <= left]
         if larger:
             self.scale = larger[0]
-            estimates = self._at(self.scale, views)
+            estimates = self._at(self.scale, views, self.count)
         self.took = self.clock() - began
-        self._found = views, estimates
         return estimates
 
     def _scales(self, views: TrainingViews) -> list[float]:
@@ -70,14 +77,15 @@ class AffordablePrior(DepthPrior):
             scales.insert(0, FINER)
         return scales[:1] if self.prior.has_one_size else scales
 
-    def _at(self, scale: float, views: TrainingViews) -> list[DepthEstimate]:
+    def _at(self, scale: float, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
         if scale == FINER:
-            return self.prior(views)
+            return self.prior.opinions(views, count)
         views = replace(views, finer=None)
         if scale == 1:
-            return self.prior(views)
+            return self.prior.opinions(views, count)
         sizes = views.cameras.sizes.tolist()
-        return [enlarged(e, *size) for e, size in zip(self.prior(reduced(views, scale)), sizes, strict=True)]
+        opinions = self.prior.opinions(views.reduced(scale), count)
+        return [[enlarged(e, *size) for e, size in zip(one, sizes, strict=True)] for one in opinions]
 
 
 def _pixels(scale: float) -> float:
@@ -92,23 +100,4 @@ def _first_two(views: TrainingViews) -> TrainingViews:
         views=views.views[:2],
         bounds=None if views.bounds is None else views.bounds[:2],
         names=None if views.names is None else views.names[:2],
-    )
-
-
-def reduced(views: TrainingViews, scale: float) -> TrainingViews:
-    """The same views with photos ``scale`` times as large, less than 1."""
-    cameras = views.cameras.resized(scale)
-    return replace(
-        views,
-        cameras=cameras,
-        views=tuple(_shrunk(v, (w, h)) for v, (w, h) in zip(views.views, cameras.sizes.tolist(), strict=True)),
-    )
-
-
-def _shrunk(view: View, size: tuple[int, int]) -> View:
-    return View(
-        image=shrink_image(view.image, size),
-        mask=None if view.mask is None else shrink_mask(view.mask, size),
-        depth=None if view.depth is None else shrink_depth(view.depth, size),
-        alpha=None if view.alpha is None else shrink_image(view.alpha, size),
     )

@@ -16,8 +16,8 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
     """Make the first Gaussians of ``module``.
 
     Only a start from a depth prior adapts. There are as many Gaussians as the configuration says, as fewer of them save
-    less than they cost; and two such sets, or as many as the configuration says, where the time allows ``steps`` with
-    them, else one.
+    less than they cost; and as many such sets as the time allows ``steps`` with, at most :data:`MORE_FIELDS` or as many
+    as the configuration says.
 
     Args:
         module: without Gaussians so far, on the CPU.
@@ -32,15 +32,20 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
     if not isinstance(initialiser, DenseInitialiser):
         module.begin(data.views)
         return {}
-    prior = initialiser.prior = AffordablePrior(initialiser.prior, PRIOR_SHARE * budget.left, budget.clock)
     free = module.densification is None and not any(term.uses_fields for term in module.losses)
-    fields = max(module.fields, MORE_FIELDS)
+    fields = max(module.fields, MORE_FIELDS) if free else module.fields
+    prior = AffordablePrior(initialiser.prior, PRIOR_SHARE * budget.left, budget.clock, fields)
+    initialiser.prior = prior
     if free:
         module.fields = 1
     module.begin(data.views)
-    if free and fields * steps * seconds_of_step(module, data, budget.clock) <= budget.left - WRITING:
+    if free:
+        of_one = steps * seconds_of_step(module, data, budget.clock)
+        while fields > 1 and fields * of_one > budget.left - WRITING:
+            fields -= 1
         module.fields = fields
-        module.begin(data.views)
+        if fields > 1:
+            module.begin(data.views)
     return {"prior_scale": prior.scale, "prior_seconds": round(prior.took, 2), "fields": module.fields}
 
 

@@ -25,7 +25,7 @@ UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 PRIOR_SHARE = 0.5  # of the time, for the prior: larger photos for it are worth more than steps
 WRITING = 1.0  # second, for what follows the last step: checkpoint and splat
 HASTE, MOST_HASTE = 2 / 3, 4.0
-MORE_FIELDS = 2  # at least, that are fitted where there is time
+MORE_FIELDS = 4  # at most, where a configuration asks for fewer
 
 Clock = Callable[[], float]
 

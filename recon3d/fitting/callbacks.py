@@ -108,7 +108,6 @@ class Previews(Callback):
 
 def preview(module: SplatModule, batch: Batch) -> np.ndarray:
     """[H, 3 W, 3] uint8: what ``module`` renders for the view of ``batch``, its photo, and the depth (near is red)."""
-    red, green, blue = module.background.tolist()
-    seen = draw(module.result, batch.camera, (red, green, blue), module.antialiased)
+    seen = draw(module.result, batch.camera)
     depth = colour_depth(seen.depth, *depth_range([seen.depth]))
     return np.hstack([to_bytes(seen.colour.cpu().numpy()), to_bytes(batch.target.image.cpu().numpy()), depth])

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -142,10 +143,4 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
 
 def splat_of(module: SplatModule, data: SceneData) -> Splat:
     """What a fit has found, on the CPU."""
-    background = module.background.cpu().tolist()
-    return Splat(
-        module.result.to("cpu"),
-        (background[0], background[1], background[2]),
-        module.antialiased,
-        data.scene.scene_to_source,
-    )
+    return replace(module.result.to("cpu"), scene_to_source=data.scene.scene_to_source)

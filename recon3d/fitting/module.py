@@ -25,7 +25,8 @@ from recon3d.gaussians import Gaussians
 from recon3d.initialise import Initialiser, Start
 from recon3d.losses import Loss, Photometric, PriorDepth, Step, Target
 from recon3d.render import Render, render
-from recon3d.splats.merge import mean_of, separated
+from recon3d.splats.mean import separated
+from recon3d.splats.splat import Splat
 from recon3d.views import TrainingViews
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ class SplatModule(LightningModule):
             its depth moves (after Peng et al., SCGaussian, 2024, and Paliwal et al., CoherentGS, 2024). Needs a start
             from pixels, and no densification.
         antialiased: render as Mip-Splatting does.
-        fields: how many sets of Gaussians are fitted to the photos side by side, each from a seed of its own; the
-            result is about their mean (:mod:`recon3d.splats.merge`), and as many times as large. Of the strategies only
-            CoPruning goes with it.
+        fields: how many sets of Gaussians are fitted to the photos side by side, each from a seed of its own, and from
+            another opinion of a depth prior that has several; the result shows their mean (:class:`Splat`), and is as
+            many times as large. Of the strategies only CoPruning goes with it.
         seed: seed of the initialiser and of all noise.
     """
 
@@ -137,10 +138,12 @@ class SplatModule(LightningModule):
         return Gaussians.from_parameters(dict(self.params.items()))
 
     @property
-    def result(self) -> Gaussians:
-        """What the fit has found so far, detached: the Gaussians, or about the mean of the fields."""
+    def result(self) -> Splat:
+        """What the fit has found so far, detached, in the scene's world."""
         gaussians = self.gaussians.detach()
-        return gaussians if self.fields == 1 else mean_of(separated(gaussians, self.densification_state["field"]))
+        fitted = [gaussians] if self.fields == 1 else separated(gaussians, self.densification_state["field"])
+        red, green, blue = self.background.tolist()
+        return Splat.of_fields(fitted, (red, green, blue), self.antialiased)
 
     @property
     def active_sh_degree(self) -> int:
@@ -222,13 +225,13 @@ class SplatModule(LightningModule):
         for name, optimiser in optimisers.items():
             optimiser.param_groups[0]["lr"] = rates[name]
 
-        gaussians = self.gaussians
-        draws = [self._renderer(gaussians, progress, field) for field in range(self.fields)]
-        loss = gaussians.means.new_zeros(())
-        for field, draw in enumerate(draws):
-            others = (*draws[field + 1 :], *draws[:field])
-            rendered = self._render(draw, batch)
-            target = self._target(batch, Step(step, progress, batch.index, self.cameras, draw, others))
+        fields = self._fields()
+        draws = [self._renderer(gaussians, progress) for gaussians, _ in fields]
+        loss = self.params["means"].new_zeros(())
+        for i, (gaussians, uncertainty) in enumerate(fields):
+            others = (*draws[i + 1 :], *draws[:i])
+            rendered = self._render(draws[i], uncertainty, batch)
+            target = self._target(batch, Step(step, progress, batch.index, self.cameras, draws[i], others))
             loss = sum((term(rendered, target, gaussians) for term in self.losses), loss)
         info = self._info(rendered) | {"cameras": self.cameras}
         if self.densification is not None:
@@ -250,15 +253,24 @@ class SplatModule(LightningModule):
         else:
             torch.default_generator.manual_seed(mixed)
 
-    def _renderer(self, gaussians: Gaussians, progress: float, field: int) -> Callable[..., Render]:
+    def _fields(self) -> list[tuple[Gaussians, Tensor | None]]:
+        """Each field as it is now, attached to the parameters, and what is uncertain of it."""
+        parameters, uncertainty = dict(self.params.items()), self.params.get("uncertainty")
+        if self.fields == 1:
+            return [(Gaussians.from_parameters(parameters), uncertainty)]
+        # They lie one after another: what removes Gaussians keeps their order.
+        counts = torch.bincount(self.densification_state["field"], minlength=self.fields).tolist()
+        parts = {name: values.split(counts) for name, values in parameters.items()}
+        fields = [{name: values[i] for name, values in parts.items()} for i in range(self.fields)]
+        return [(Gaussians.from_parameters(field), field.get("uncertainty")) for field in fields]
+
+    def _renderer(self, gaussians: Gaussians, progress: float) -> Callable[..., Render]:
         """render() of one field as this step does it, from any camera: dropout is drawn once."""
         factor = None
-        if self.fields > 1:
-            factor = (self.densification_state["field"] == field).float()
         if self.dropout > 0:
             rate = self.dropout * progress
             kept = torch.rand(len(gaussians), device=self.device) >= rate
-            factor = kept.float() / (1 - rate) * (1 if factor is None else factor)
+            factor = kept.float() / (1 - rate)
         if self.sh_dropout > 0 and self.active_sh_degree > 0:
             plain = torch.rand(len(gaussians), 1, 1, device=self.device) < self.sh_dropout * progress
             gaussians = replace(gaussians, shN=gaussians.shN.masked_fill(plain, 0))
@@ -271,9 +283,8 @@ class SplatModule(LightningModule):
             antialiased=self.antialiased,
         )
 
-    def _render(self, draw: Callable[..., Render], batch: Batch) -> Render:
+    def _render(self, draw: Callable[..., Render], uncertainty: Tensor | None, batch: Batch) -> Render:
         mask = batch.target.mask
-        uncertainty = self.params.get("uncertainty")
         return draw(
             batch.camera,
             features=None if uncertainty is None else softplus(uncertainty)[:, None],

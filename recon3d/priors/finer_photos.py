@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from recon3d.priors.resizing import halved
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
@@ -34,16 +32,16 @@ class FinerPhotos(DepthPrior):
 
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
         """The prior's estimates; raises what it raises."""
-        coarse = self.prior(replace(views, finer=None))
+        return self.opinions(views, 1)[0]
+
+    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+        """Those of the prior, each on both sizes."""
+        coarse = self.prior.opinions(replace(views, finer=None), count)
         larger = None if views.finer is None else views.finer()
         if larger is None:
             return coarse
         sizes = views.cameras.sizes.tolist()
-        fine = [halved(estimate, *size) for estimate, size in zip(self.prior(larger), sizes, strict=True)]
-        return [self._either(*both) for both in zip(fine, coarse, strict=True)]
-
-    def _either(self, fine: DepthEstimate, coarse: DepthEstimate) -> DepthEstimate:
-        taken = fine.known & (fine.confidence >= self.least)
-        return DepthEstimate(
-            np.where(taken, fine.depth, coarse.depth), np.where(taken, fine.confidence, coarse.confidence)
-        )
+        return [
+            [halved(one, *size).else_from(other, self.least) for one, other, size in zip(*both, sizes, strict=True)]
+            for both in zip(self.prior.opinions(larger, count), coarse, strict=True)
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +25,8 @@ TARGETS = 4  # other views that each view's depth is held against
 # is as good as PROVEN. (Mirrored depth of real scenes has .09 to .15; flow where photos hardly overlap .28, a plane
 # sweep of facades .41, and without these fits are worse.)
 WRONG, PROVEN = 0.2, 0.75
+MOSTLY_WRONG = 0.5  # mean confidence up to which a prior has nothing to say about others
+SURE = 0.5  # confidence of a prior alone, from which on an opinion of its own differs from the blend
 NO_LANDMARKS = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
 # A logistic regression, as in evidence, for a prior beside another one, both trusted fully: the share of its own score
 # that it loses, and what is added anyway, where the other agrees, and by the share of the pixels around that agree.
@@ -68,12 +71,30 @@ class Fusion(DepthPrior):
         Raises:
             InputError: for fewer than two views, or where one of the priors raises it.
         """
+        return self.opinions(views, 1)[0]
+
+    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+        """The blended depth, then what each prior is sure of by itself, the rest blended; raises as a call does.
+
+        A prior that by its own evidence is mostly wrong has no opinion.
+        """
         if len(views) < 2:
             raise InputError(f"fusion holds views against one another: it needs at least two, got {len(views)}")
-        return self.fuse(views, [prior(views) for prior in self.priors])
+        candidates = [prior(views) for prior in self.priors]
+        examined = self._examined(views, candidates)
+        blended = self._fused(examined, range(len(candidates)))
+        trusted = [k for k, mean in enumerate(examined.means) if mean > MOSTLY_WRONG and len(candidates) > 1]
+        found = [blended]
+        for k in trusted[: count - 1]:
+            alone = self._fused(examined, [k])
+            found.append([one.else_from(other, SURE) for one, other in zip(alone, blended, strict=True)])
+        return [found[i % len(found)] for i in range(count)]
 
     def fuse(self, views: TrainingViews, candidates: Sequence[Sequence[DepthEstimate]]) -> list[DepthEstimate]:
         """Blend ``candidates``, for each prior an estimate per view."""
+        return self._fused(self._examined(views, candidates), range(len(candidates)))
+
+    def _examined(self, views: TrainingViews, candidates: Sequence[Sequence[DepthEstimate]]) -> _Examined:
         greys = [luminance(view.image) for view in views.views]
         level = Level.of(views.cameras, greys, [view.mask for view in views.views], 1.0)
         targets = choose_targets(views.cameras, _ranges(views, candidates), TARGETS)
@@ -81,21 +102,26 @@ class Fusion(DepthPrior):
         depths = _possible(views, level, candidates)
         evidence = [[gather(level, n, prior) for n in near] for prior in depths]
         means = [_mean_confidence(prior, found) for prior, found in zip(depths, evidence, strict=True)]
+        return _Examined(level, near, depths, evidence, means)
+
+    def _fused(self, examined: _Examined, which: Sequence[int]) -> list[DepthEstimate]:
+        """The blend of those of the priors that ``which`` names."""
+        level, depths, means = examined.level, examined.depths, examined.means
         # What a prior has to say about others: nothing where by its own evidence it is mostly wrong.
-        trust = [max(2 * mean - 1, 0.0) for mean in means]
+        trust = [max((mean - MOSTLY_WRONG) / (1 - MOSTLY_WRONG), 0.0) for mean in means]
         least = [self.least if mean >= WRONG else max(self.least, PROVEN) for mean in means]
         fused = []
-        for i, n in enumerate(near):
+        for i, n in enumerate(examined.near):
             confidences = []
-            for k, prior in enumerate(depths):
-                own = evidence[k][i]
-                others = [(np.sqrt(trust[k] * trust[j]), depths[j]) for j in range(len(depths)) if j != k]
+            for k in which:
+                prior, own = depths[k], examined.evidence[k][i]
+                others = [(np.sqrt(trust[k] * trust[j]), depths[j]) for j in which if j != k]
                 score, agrees = _held_against(level, n, prior, own.score(), others)
                 # Nothing speaks for what comes back from no view and no other prior knows.
                 confidence = probability(score)
                 believed = (prior[i] > 0) & (np.isfinite(own.error) | agrees) & (confidence >= least[k])
                 confidences.append(np.where(believed, confidence, np.float32(0)))
-            fused.append(self._blend(level, n, [prior[i] for prior in depths], confidences))
+            fused.append(self._blend(level, n, [depths[k][i] for k in which], confidences))
         return fused
 
     def _blend(
@@ -113,6 +139,18 @@ class Fusion(DepthPrior):
         mean = (weight * inverse).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
         depth = without_speckles(np.where(known, 1 / np.where(known, mean, 1), 0), self.smallest)
         return DepthEstimate(depth.astype(np.float32), np.where(depth > 0, most, np.float32(0)))
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """Depths [H, W] of each prior and view where a surface can be, what speaks for them, and the mean confidence of
+    each prior."""
+
+    level: Level
+    near: list[Neighbours]
+    depths: list[list[np.ndarray]]
+    evidence: list[list[Evidence]]
+    means: list[float]
 
 
 def _possible(

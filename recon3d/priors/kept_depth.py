@@ -25,12 +25,18 @@ class KeptDepth(DepthPrior):
     Args:
         prior: the other prior.
         file: ``.safetensors``, written where it does not exist.
+        kept: how many opinions of the other prior are kept, for fits of so many fields.
+
+    Raises:
+        ValueError: for ``kept`` below 1.
     """
 
     has_one_size = True
 
-    def __init__(self, prior: DepthPrior, file: Path) -> None:
-        self.prior, self.file = prior, Path(file)
+    def __init__(self, prior: DepthPrior, file: Path, kept: int = 3) -> None:
+        if kept < 1:
+            raise ValueError(f"KeptDepth: kept is {kept}, expected at least 1")
+        self.prior, self.file, self.kept = prior, Path(file), kept
         self.uses_finer = prior.uses_finer
 
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
@@ -39,27 +45,48 @@ class KeptDepth(DepthPrior):
         Raises:
             SceneError: for a file that cannot be used, or was made of views of other sizes.
         """
+        return self.opinions(views, 1)[0]
+
+    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+        """Those that the file holds, in turn; raises as a call does."""
         if not self.file.is_file():
-            self._write(self.prior(views))
+            self._write(self.prior.opinions(views, self.kept))
         try:
             maps = load_file(self.file)
         except SafetensorError as error:
             raise SceneError(self.file, f"is not a whole safetensors file ({error})", MEND) from error
         found = {name: (values.shape, str(values.dtype)) for name, values in maps.items()}
         shapes = [(height, width) for width, height in views.cameras.sizes.tolist()]
-        expected = {f"{kind}_{i}": (s, "float32") for kind in ("depth", "confidence") for i, s in enumerate(shapes)}
+        kept = max(len(maps) // (2 * len(shapes)), 1)
+        expected = {
+            _name(kind, i, k): (s, "float32")
+            for kind in ("depth", "confidence")
+            for i, s in enumerate(shapes)
+            for k in range(kept)
+        }
         if found != expected:
             raise SceneError(
                 self.file, f"holds {len(found)} maps, which are not those of these {len(views)} views", MEND
             )
         try:
-            return [DepthEstimate(maps[f"depth_{i}"], maps[f"confidence_{i}"]) for i in range(len(views))]
+            known = [
+                [DepthEstimate(maps[_name("depth", i, k)], maps[_name("confidence", i, k)]) for i in range(len(views))]
+                for k in range(min(kept, count))
+            ]
         except ValueError as error:
             raise SceneError(self.file, str(error), MEND) from error
+        return [known[k % len(known)] for k in range(count)]
 
-    def _write(self, estimates: list[DepthEstimate]) -> None:
-        maps = {f"depth_{i}": np.ascontiguousarray(e.depth, np.float32) for i, e in enumerate(estimates)}
-        maps |= {f"confidence_{i}": np.ascontiguousarray(e.confidence, np.float32) for i, e in enumerate(estimates)}
+    def _write(self, opinions: list[list[DepthEstimate]]) -> None:
+        maps = {}
+        for k, estimates in enumerate(opinions):
+            for i, one in enumerate(estimates):
+                maps[_name("depth", i, k)] = np.ascontiguousarray(one.depth, np.float32)
+                maps[_name("confidence", i, k)] = np.ascontiguousarray(one.confidence, np.float32)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.file) as temporary:
             save_file(maps, temporary)
+
+
+def _name(kind: str, view: int, opinion: int) -> str:
+    return f"{kind}_{view}" if opinion == 0 else f"{kind}_{view}_{opinion}"

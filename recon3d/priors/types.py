@@ -39,6 +39,13 @@ class DepthEstimate:
         """[H, W] bool, True where there is a depth."""
         return self.depth > 0
 
+    def else_from(self, other: DepthEstimate, least: float) -> DepthEstimate:
+        """This estimate where it is at least ``least`` confident, elsewhere what ``other`` says of the same photo."""
+        taken = self.known & (self.confidence >= least)
+        return DepthEstimate(
+            np.where(taken, self.depth, other.depth), np.where(taken, self.confidence, other.confidence)
+        )
+
 
 def inverse_of(depth: np.ndarray) -> np.ndarray:
     """[H, W] inverse of a depth [H, W], 0 where that is unknown (0)."""
@@ -59,3 +66,8 @@ class DepthPrior(ABC):
     @abstractmethod
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
         """One estimate per view, in order."""
+
+    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+        """``count`` times an estimate per view: the best first, then others that err in other places, where it has
+        any; those that it has come in turn."""
+        return [self(views)] * count

@@ -86,7 +86,10 @@ def read(path: Path) -> Splat:
         sh0=columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None],
         shN=higher.reshape(len(table), 3, rest // 3).transpose(1, 2).contiguous(),
     )
-    return Splat(gaussians, **more)
+    try:
+        return Splat(gaussians, **more)
+    except ValueError as error:
+        raise SplatError(path, f"{error}: its {_COMMENT} comments are of another file", _MEND) from error
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[str, list[_Element], dict[str, str]]:

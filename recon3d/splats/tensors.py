@@ -50,11 +50,12 @@ def read(path: Path) -> Splat:
 
 def extras(splat: Splat) -> dict[str, Any]:
     """What of ``splat`` is not a Gaussian's, by field name, ready for JSON."""
-    return {
+    values: dict[str, Any] = {
         "background": [float(value) for value in splat.background],
         "antialiased": bool(splat.antialiased),
         "scene_to_source": np.asarray(splat.scene_to_source, dtype=np.float64).tolist(),
     }
+    return values | {"fields": list(splat.fields)} if splat.fields else values
 
 
 def parse_extras(found: object) -> dict[str, Any]:
@@ -74,4 +75,9 @@ def parse_extras(found: object) -> dict[str, Any]:
         if not isinstance(found["antialiased"], bool):
             raise ValueError(f"antialiased is {str(found['antialiased'])[:80]}, expected true or false")
         parsed["antialiased"] = found["antialiased"]
+    if "fields" in found:
+        counts = found["fields"]
+        if not isinstance(counts, list) or not all(type(count) is int for count in counts):
+            raise ValueError(f"fields is {str(counts)[:80]}, expected whole numbers")
+        parsed["fields"] = tuple(counts)
     return parsed

@@ -64,7 +64,7 @@ def fitted_run(tmp_path: Path) -> FittedRun:
     cameras = cameras_around(5)
     frames = []
     for i in range(5):
-        photo = draw(truth.gaussians, cameras[i], background).colour.numpy()
+        photo = draw(truth, cameras[i]).colour.numpy()
         save_picture(scene / f"photo_{i}.png", to_bytes(photo))
         k, part = cameras.intrinsics[i], "test" if i in (1, 3) else "train"
         frame = {"file": f"photo_{i}.png", "width": WIDTH, "height": HEIGHT, "split": part}

@@ -61,7 +61,7 @@ def test_without_weights_the_rest_is_measured_and_the_reason_stated(
 
     splat = load_splat(fitted_run.folder / "splat.safetensors")
     for image, index in zip(metrics["images"], (1, 3), strict=True):
-        colour = draw(splat.gaussians, fitted_run.cameras[index], splat.background).colour
+        colour = draw(splat, fitted_run.cameras[index]).colour
         pixels = read_picture(fitted_run.scene / f"photo_{index}.png")
         assert pixels is not None
         photo = torch.from_numpy(pixels.astype(np.float32) / 255)

@@ -93,6 +93,21 @@ def test_without_larger_photos_it_is_the_other_prior(photos: TrainingViews, fine
     assert prior.asked == [40]
 
 
+def test_every_opinion_is_of_both_sizes(photos: TrainingViews) -> None:
+    class Two(Knows):
+        def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+            return [
+                [replace(e, depth=e.depth * (k + 1)) for e in estimates]
+                for k, estimates in enumerate([self(views)] * count)
+            ]
+
+    sure = np.where(np.arange(80) < 40, 0.9, 0.3)
+    first, second = FinerPhotos(Two(w40=(2.0, 0.7), w80=(1.0, sure))).opinions(photos, 2)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.depth, np.tile(np.where(np.arange(40) < 20, 1.0, 2.0), (30, 1)))
+        np.testing.assert_array_equal(other.depth, 2 * one.depth)
+
+
 @pytest.mark.parametrize("least", [0.0, -0.1, 1.1, float("nan")])
 def test_least_is_a_confidence(least: float) -> None:
     with pytest.raises(ValueError, match=r"FinerPhotos: least is .* expected a confidence"):

@@ -100,6 +100,35 @@ def test_halves_make_a_whole(still_life: TrainingViews) -> None:
     assert whole > 1.6 * half
 
 
+def test_opinions_differ_where_a_prior_alone_is_sure(still_life: TrainingViews) -> None:
+    """The second prior's depth is a little off, so that the blend tells whose depth was taken."""
+    near = Given(lambda depth, view: good(depth, view) * 1.0005)
+    half = Given(lambda depth, view: np.where(np.arange(240) < 120, good(depth, view), 0))
+    fusion = Fusion([half, near])
+    blended, first, second, again = fusion.opinions(still_life, 4)
+    for one, other in zip(blended, fusion(still_life), strict=True):
+        np.testing.assert_array_equal(one.depth, other.depth)
+    assert again is blended
+    for i, view in enumerate(still_life.views):
+        assert view.depth is not None
+        truth, known = good(view.depth, i), blended[i].known
+        left = known & (first[i].confidence != blended[i].confidence)
+        assert left[:, :120].sum() > 0.5 * known[:, :120].sum()
+        assert not left[:, 120:].any(), "where it knows nothing, the blend stands"
+        np.testing.assert_allclose(first[i].depth[left], truth[left], rtol=1e-6)
+        alone = known & (second[i].confidence != blended[i].confidence)
+        np.testing.assert_allclose(second[i].depth[alone], 1.0005 * truth[alone], rtol=1e-6)
+        assert (first[i].known & known).sum() == known.sum(), "no opinion has more holes"
+    assert Fusion([near]).opinions(still_life, 2)[1] is not None
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_the_opinion_of_a_wrong_prior_is_the_blend(still_life: TrainingViews, kind: str) -> None:
+    blended, wrong = Fusion([Given(WRONG[kind]), Given(good)], least=0.15, smallest=1).opinions(still_life, 2)
+    (coverage, right), (same, still_right) = shares(still_life, blended), shares(still_life, wrong)
+    assert same * (1 - still_right) < coverage * (1 - right) + 0.03
+
+
 def test_holes_stay_holes(still_life: TrainingViews) -> None:
     def holed(depth: np.ndarray, view: int) -> np.ndarray:
         depth = good(depth, view)

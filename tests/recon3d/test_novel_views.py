@@ -47,7 +47,7 @@ def test_what_comes_out_is_a_scene_with_the_same_views(fitted_run: Any) -> None:
     scene = open_scene(folder)
     view = scene.photos[2].load()
     camera = paths.from_json(folder / "cameras.json", to_source)[2]
-    seen = draw(splat.gaussians, camera, splat.background)
+    seen = draw(splat, camera)
     np.testing.assert_array_equal(to_bytes(view.image), to_bytes(seen.colour.numpy()))
     assert view.depth is not None
     np.testing.assert_allclose(view.depth, 2 * seen.depth, rtol=1e-3)

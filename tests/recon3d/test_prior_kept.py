@@ -44,6 +44,24 @@ def test_works_once_and_gives_the_same_bits(views: TrainingViews, tmp_path: Path
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+def test_opinions_are_kept_and_come_in_turn(views: TrainingViews, tmp_path: Path) -> None:
+    class Several(Random):
+        def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+            return [self(views) for _ in range(count)]
+
+    prior, file = Several(), tmp_path / "prior.safetensors"
+    first = KeptDepth(prior, file)(views)
+    assert prior.calls == 3
+    again = KeptDepth(Random(), file).opinions(views, 5)
+    original = Several().opinions(views, 3)
+    for k, estimates in enumerate(again):
+        for one, other in zip(estimates, original[k % 3], strict=True):
+            np.testing.assert_array_equal(one.depth, other.depth)
+    np.testing.assert_array_equal(first[1].depth, original[0][1].depth)
+    with pytest.raises(ValueError, match="kept is 0"):
+        KeptDepth(prior, file, kept=0)
+
+
 @pytest.mark.parametrize("damage", ["empty", "truncated", "text", "other size", "a view less", "negative", "dtype"])
 def test_a_file_that_cannot_be_used_is_named(views: TrainingViews, tmp_path: Path, damage: str) -> None:
     file = tmp_path / "prior.safetensors"

@@ -121,7 +121,7 @@ def test_prediction_shows_the_splat_and_grows_away_from_the_photos() -> None:
     errors = []
     for i in (4, 6, 8):
         seen = predict(splat, cameras[i], told, known_background=True)
-        alone = draw(splat.gaussians, cameras[i], splat.background)
+        alone = draw(splat, cameras[i])
         assert torch.equal(seen.picture.colour, alone.colour)
         assert np.array_equal(seen.picture.depth, alone.depth)
         assert seen.error.dtype == np.float32
@@ -156,7 +156,7 @@ def test_it_tells_where_a_displaced_splat_is_wrong(fitted_run: FittedRun) -> Non
     wrong = Splat(Gaussians.from_parameters(truth.gaussians.parameters() | {"means": moved}), truth.background)
     calibration = Calibration()
     for i in (0, 3, 4):
-        photo = draw(truth.gaussians, cameras[i], truth.background).colour.numpy()
+        photo = draw(truth, cameras[i]).colour.numpy()
         prediction = predict(wrong, cameras[i], told_by_all(wrong, cameras[[1, 2]]), known_background=True)
         calibration.add(prediction.error, prediction.picture.colour.numpy(), photo)
     summary = calibration.summary()

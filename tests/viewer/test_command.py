@@ -21,7 +21,7 @@ from datasets.programs.shots import photographer
 from datasets.types import Cameras
 from recon3d.gaussians import SH_C0, Gaussians
 from recon3d.splats import Splat, load_splat, save_splat
-from recon3d.splats.merge import mean_of
+from recon3d.splats.mean import mean_of
 from recon3d.viewing import open_for_viewing
 from tests.recon3d.conftest import FittedRun, coloured_blobs, fitted_run
 from viewer.__main__ import main

@@ -71,7 +71,7 @@ def test_the_page_draws_what_the_rasteriser_draws(tab: Any, tmp_path: Path, degr
     write_html(opened(splat), tmp_path / "page.html", VIEW)
     tab.visit((tmp_path / "page.html").as_uri(), *SIZE)
     shown = tab.pixels()
-    expected = draw(splat.gaussians, VIEW.camera(*SIZE), splat.background, splat.antialiased).colour.numpy() * 255
+    expected = draw(splat, VIEW.camera(*SIZE)).colour.numpy() * 255
     assert shown.shape == (240, 320, 3)
     assert psnr(shown, expected) > 38
     assert tab.complaints == []

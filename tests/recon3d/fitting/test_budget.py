@@ -137,7 +137,7 @@ def test_hardly_any_time_still_gives_a_splat(arguments: Arguments, tmp_path: Pat
     assert (run / "splat.safetensors").is_file()
 
 
-@pytest.mark.parametrize(("start", "fields"), [(SLOW[:1], None), (DENSE, 2)])
+@pytest.mark.parametrize(("start", "fields", "budget"), [(SLOW[:1], None, 30), (DENSE, 4, 60)])
 def test_interrupted_fit_resumes_with_the_time_that_was_left(
     arguments: Arguments,
     same_fit: Same,
@@ -145,8 +145,9 @@ def test_interrupted_fit_resumes_with_the_time_that_was_left(
     monkeypatch: pytest.MonkeyPatch,
     start: tuple[str, ...],
     fields: int | None,
+    budget: int,
 ) -> None:
-    more = (*start, *SLOW[1:], "--budget=30", "--model.dropout=0.3", "--model.opacity_decay=0.99")
+    more = (*start, *SLOW[1:], f"--budget={budget}", "--model.dropout=0.3", "--model.opacity_decay=0.99")
     timed_fit(arguments(tmp_path / "straight", *more))
     assert facts(tmp_path / "straight")["start"].get("fields") == fields
     run = tmp_path / "interrupted"
@@ -259,6 +260,22 @@ def test_larger_photos_are_for_those_who_have_time(
     assert ((4, 800) in wall.asked) == (scale == 2)
 
 
+@pytest.mark.parametrize(("seconds", "counts"), [(600, [1, 1, 3]), (0, [1, 1])])
+def test_opinions_are_for_those_who_have_time(four: TrainingViews, seconds: float, counts: list[int]) -> None:
+    asked = []
+
+    class Several(Wall):
+        def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+            asked.append(count)
+            return [self(views) for _ in range(count)]
+
+    prior = AffordablePrior(Several(400), seconds, plugins.CLOCK, 3)
+    found = prior.opinions(four, 3)
+    assert asked == counts
+    assert [found[0] is other for other in found] == [True, counts[-1] == 1, counts[-1] == 1]
+    assert prior(four) is found[0]
+
+
 def test_kept_depth_is_of_one_size(four: TrainingViews, tmp_path: Path) -> None:
     wall = Wall(400)
     larger = TrainingViews.load(builtin.generate((800, 640), views=4))
@@ -272,7 +289,7 @@ def test_kept_depth_is_of_one_size(four: TrainingViews, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "fields", "scale"), [(1000, 2, 1.0), (176, 2, 1.0), (175, 1, 1.0), (120, 1, 0.7), (20, 1, 0.5)]
+    ("seconds", "fields", "scale"), [(1000, 4, 1.0), (176, 2, 1.0), (175, 1, 1.0), (120, 1, 0.7), (20, 1, 0.5)]
 )
 def test_start_within_a_time(monkeypatch: pytest.MonkeyPatch, seconds: float, fields: int, scale: float) -> None:
     data = SceneData(Path("builtin"), views=2, downscale=2)
@@ -285,7 +302,7 @@ def test_start_within_a_time(monkeypatch: pytest.MonkeyPatch, seconds: float, fi
     assert len(module.gaussians) == pytest.approx(1000 * fields, rel=0.15)
 
 
-@pytest.mark.parametrize(("seconds", "fields"), [(1000, 3), (226, 3), (225, 1), (20, 1)])
+@pytest.mark.parametrize(("seconds", "fields"), [(1000, 4), (226, 3), (225, 2), (176, 2), (175, 1), (20, 1)])
 def test_time_decides_on_fields_that_were_asked_for(
     monkeypatch: pytest.MonkeyPatch, seconds: float, fields: int
 ) -> None:

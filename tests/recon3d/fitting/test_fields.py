@@ -27,7 +27,7 @@ from recon3d.initialise import DenseInitialiser
 from recon3d.losses import FieldAgreement, Photometric, Scheduled, Step, Target
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.render import Render, render
-from recon3d.splats.merge import mean_of, separated
+from recon3d.splats.mean import mean_of, separated
 from recon3d.views import TrainingViews
 
 Fit = Callable[..., SplatModule]
@@ -75,8 +75,10 @@ def test_each_field_sees_the_photos_alone(fitted: Fit, wall: Path) -> None:
         # The order of photos is drawn from the data's seed, which all share; dropout is off.
         torch.testing.assert_close(one.means, two.gaussians.means)
         torch.testing.assert_close(one.sh0, two.gaussians.sh0)
-    torch.testing.assert_close(both.result.means, mean_of([module.gaussians for module in alone]).means)
-    torch.testing.assert_close(both.result.opacities, mean_of([module.gaussians for module in alone]).opacities)
+    torch.testing.assert_close(both.result.gaussians.means, mean_of([module.gaussians for module in alone]).means)
+    torch.testing.assert_close(
+        both.result.gaussians.opacities, mean_of([module.gaussians for module in alone]).opacities
+    )
 
 
 def cameras_around() -> Cameras:

@@ -175,6 +175,20 @@ def test_quaternions_of_no_length_and_odd_extras(tmp_path: Path) -> None:
         Splat(splat.gaussians, scene_to_source=np.eye(3))
     with pytest.raises(ValueError, match="background"):
         replace(plain_splat(), background=(0.0, 0.0))
+    for fields in ((19,), (21,), (10, 11), (25, -5)):
+        with pytest.raises(ValueError, match=r"fields .* do not share out 20 Gaussians"):
+            replace(plain_splat(), fields=fields)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ply"])
+@pytest.mark.parametrize("fields", ["[5, 14]", "[-7,27]", "[5.0,1]", "[true ]", "   {}  ", "     20"])
+def test_fields_that_do_not_fit(tmp_path: Path, suffix: str, fields: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    save_splat(path, replace(plain_splat(), fields=(5, 15)))
+    content = path.read_bytes()
+    assert content.count(b"[5, 15]") == 1
+    path.write_bytes(content.replace(b"[5, 15]", fields.encode()))
+    refused(path, "fields")
 
 
 def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

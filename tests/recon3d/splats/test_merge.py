@@ -59,6 +59,20 @@ def test_errors_that_differ_average_out() -> None:
     assert errors[-1] < 0.5 * min(errors[:-1])
 
 
+def test_what_was_joined_comes_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    fields = [replace(coloured_blobs(n, n), opacities=6 * torch.randn(n, generator=generator)) for n in (30, 1, 80)]
+    splat = Splat.of_fields(fields)
+    assert splat.fields == (30, 1, 80)
+    for one, back in zip(fields, splat.apart, strict=True):
+        for name, value in one.parameters().items():
+            torch.testing.assert_close(back.parameters()[name], value, atol=1e-4, rtol=1e-4)
+    both = merged([splat, Splat(fields[0])])
+    assert both.fields == (30, 1, 80, 30)
+    torch.testing.assert_close(both.apart[2].opacities, fields[2].opacities, atol=1e-4, rtol=1e-4)
+    assert Splat.of_fields(fields[:1]).apart == (fields[0],)
+
+
 def test_background_is_the_mean() -> None:
     splats = [Splat(coloured_blobs(3), colour) for colour in ((0.0, 0.2, 1.0), (1.0, 0.4, 1.0))]
     assert merged(splats).background == pytest.approx((0.5, 0.3, 1.0))

@@ -71,6 +71,16 @@ def test_lossless_formats_keep_every_bit(tmp_path: Path, suffix: str, degree: in
     assert loaded.background == splat.background
     assert loaded.antialiased is True
     np.testing.assert_array_equal(loaded.scene_to_source, splat.scene_to_source)
+    assert loaded.fields == ()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_fields_are_kept_where_nothing_is_lost(tmp_path: Path, suffix: str) -> None:
+    splat = Splat.of_fields([make_splat(count=count).gaussians for count in (7, 0, 13)])
+    save_splat(tmp_path / f"a{suffix}", splat)
+    loaded = load_splat(tmp_path / f"a{suffix}")
+    assert loaded.fields == ((7, 0, 13) if suffix in (".safetensors", ".ply") else ())
+    assert [len(field) for field in loaded.apart] == ([7, 0, 13] if loaded.fields else [20])
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
