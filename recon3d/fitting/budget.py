@@ -1,9 +1,9 @@
 """Time as a dial: what ``recon3d fit --budget`` does with the time that it is given.
 
-The prior gets the photos at the largest size that it is quick enough for, and two fields are fitted where there is time
-for them, else one (:mod:`recon3d.fitting.affordable_start`). All schedules run with the time, so that they end where
-they should when it is up, and where steps are few they are larger. A fit takes no more steps than it would without a
-budget: over several scenes neither more of them nor more Gaussians gained anything.
+The prior gets the photos at the largest size that it is quick enough for, and as many fields are fitted as there is
+time for (:mod:`recon3d.fitting.affordable_start`). All schedules run with the time, so that they end where they should
+when it is up, and where steps are few they are larger. A fit takes no more steps than it would without a budget: over
+several scenes neither more of them nor more Gaussians gained anything.
 
 The constants were chosen on photos of two scenes that neither trained nor tested, at half their size.
 """

@@ -4,7 +4,7 @@
 |---|---|---|
 | .safetensors | everything | nothing (float32) |
 | .ply | everything (what is not a Gaussian's goes into comments, which other programs drop) | nothing (float32) |
-| .spz | Gaussians, antialiased | 8 to 24 bit quantisation, background, scene_to_source |
+| .spz | Gaussians, antialiased | 8 to 24 bit quantisation, background, scene_to_source, fields |
 | .splat | Gaussians without view-dependent colour | 8 bit colours and quaternions, all else |
 
 Positions are in the scene's world in every format. Only SPZ prescribes axes of its own (right, up, back); the reader
