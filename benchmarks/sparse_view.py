@@ -153,6 +153,8 @@ VARIANTS = {
     "mcmc": grown("MCMCStrategy"),
     "one_field": Variant({"model.fields": 1}, timed=True),
     "two_fields": Variant({"model.fields": 2}),
+    "three_fields": Variant({"model.fields": 3}),
+    "four_fields": Variant({"model.fields": 4}),
     "two_fields_agreeing": Variant(
         {
             "model.fields": 2,

@@ -17,8 +17,8 @@ def merge(arguments: Sequence[str]) -> None:
     """Run the command line ``recon3d merge``."""
     parser = Parser(
         prog="recon3d merge",
-        description="Merge fits of one scene from several seeds into one run with about their mean: nearer to the "
-        "truth than each, and as many times as large.",
+        description="Merge fits of one scene from several seeds into one run that shows the mean of their pictures: "
+        "nearer to the truth than each, and as many times as large.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="Folders of finished runs, two or more.")
     parser.add_argument("--out", type=Path, required=True, help="Folder of the merged run; new or empty.")
