@@ -167,23 +167,21 @@ class DenseInitialiser(Initialiser):
         return self.several(views, [seed])[0]
 
     def several(self, views: TrainingViews, seeds: Sequence[int]) -> list[Start]:
-        """The start for each of ``seeds``, each from another opinion of the prior where it has several."""
+        """The start for each of ``seeds``, from the prior's opinions in turn."""
         opinions = self.prior.opinions(views, len(seeds))
         if not any((estimate.depth > 0).any() for estimate in opinions[0]):
             logger.warning("%s found no depth in these views: starting from random points", type(self.prior).__name__)
             count = min(self.budget, 30_000)
             clouds = [random_cloud(views, count, self.opacity, np.random.default_rng(seed)) for seed in seeds]
-            return [_start(cloud, views, estimates) for cloud, estimates in zip(clouds, opinions, strict=True)]
-        made: dict[int, tuple[list[Surface], list[Cloud]]] = {}
+            return [_start(cloud, views, opinions[0]) for cloud in clouds]
+        shapes = [complete_surfaces(views, estimates) for estimates in opinions]
+        with_layer = self.far_layer and views.background is None
+        behind = [[far_layer(views, surfaces)] if with_layer else [] for surfaces in shapes]
         starts = []
-        for seed, estimates in zip(seeds, opinions, strict=True):
-            if id(estimates) not in made:
-                surfaces = complete_surfaces(views, estimates)
-                behind = [far_layer(views, surfaces)] if self.far_layer and views.background is None else []
-                made[id(estimates)] = surfaces, behind
-            surfaces, behind = made[id(estimates)]
-            thinned = self._thinned(views, surfaces, np.random.default_rng(seed))
-            starts.append(_start(Cloud.concatenate([thinned, *behind]), views, estimates))
+        for i, seed in enumerate(seeds):
+            k = i % len(opinions)
+            thinned = self._thinned(views, shapes[k], np.random.default_rng(seed))
+            starts.append(_start(Cloud.concatenate([thinned, *behind[k]]), views, opinions[k]))
         return starts
 
     def _thinned(self, views: TrainingViews, surfaces: Sequence[Surface], random: np.random.Generator) -> Cloud:

@@ -45,12 +45,10 @@ class AffordablePrior(DepthPrior):
         return self.opinions(views, 1)[0]
 
     def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
-        """Those of the prior in turn, likewise: as many as were announced, or one where only the smallest photos are
-        affordable."""
+        """Those of the prior, likewise: as many as were announced, or one where only small photos are affordable."""
         if self._found is None or self._found[0] is not views:
             self._found = views, self._asked(views)
-        found = self._found[1]
-        return [found[k % len(found)] for k in range(count)]
+        return self._found[1][:count]
 
     def _asked(self, views: TrainingViews) -> list[list[DepthEstimate]]:
         began = self.clock()

@@ -90,8 +90,8 @@ def fit(argv: Sequence[str], clock: Clock = time.perf_counter) -> None:
     (TensorBoard). Every key of the YAML is an option too, and options after --config win.
 
     With --budget 2m the fit takes that long, or less where more would not help: a short time reduces the photos for the
-    depth prior and the number of steps, and fits one set of Gaussians; a long one fits two side by side, whose mean is
-    the splat.
+    depth prior and the number of steps, and fits one set of Gaussians; a long one fits up to four side by side, whose
+    mean picture the splat shows.
     """
     began = clock()
     with quiet():

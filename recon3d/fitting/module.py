@@ -25,7 +25,6 @@ from recon3d.gaussians import Gaussians
 from recon3d.initialise import Initialiser, Start
 from recon3d.losses import Loss, Photometric, PriorDepth, Step, Target
 from recon3d.render import Render, render
-from recon3d.splats.mean import separated
 from recon3d.splats.splat import Splat
 from recon3d.views import TrainingViews
 
@@ -140,10 +139,9 @@ class SplatModule(LightningModule):
     @property
     def result(self) -> Splat:
         """What the fit has found so far, detached, in the scene's world."""
-        gaussians = self.gaussians.detach()
-        fitted = [gaussians] if self.fields == 1 else separated(gaussians, self.densification_state["field"])
         red, green, blue = self.background.tolist()
-        return Splat.of_fields(fitted, (red, green, blue), self.antialiased)
+        fields = [gaussians.detach() for gaussians, _ in self._fields()]
+        return Splat.of_fields(fields, (red, green, blue), self.antialiased)
 
     @property
     def active_sh_degree(self) -> int:

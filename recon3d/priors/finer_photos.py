@@ -35,13 +35,14 @@ class FinerPhotos(DepthPrior):
         return self.opinions(views, 1)[0]
 
     def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
-        """Those of the prior, each on both sizes."""
+        """Those of the prior, each on both sizes; where it has fewer on one, they come in turn there."""
         coarse = self.prior.opinions(replace(views, finer=None), count)
         larger = None if views.finer is None else views.finer()
         if larger is None:
             return coarse
-        sizes = views.cameras.sizes.tolist()
+        fine, sizes = self.prior.opinions(larger, count), views.cameras.sizes.tolist()
+        pairs = [(fine[k % len(fine)], coarse[k % len(coarse)]) for k in range(max(len(fine), len(coarse)))]
         return [
             [halved(one, *size).else_from(other, self.least) for one, other, size in zip(*both, sizes, strict=True)]
-            for both in zip(self.prior.opinions(larger, count), coarse, strict=True)
+            for both in pairs
         ]

@@ -84,11 +84,11 @@ class Fusion(DepthPrior):
         examined = self._examined(views, candidates)
         blended = self._fused(examined, range(len(candidates)))
         trusted = [k for k, mean in enumerate(examined.means) if mean > MOSTLY_WRONG and len(candidates) > 1]
-        found = [blended]
+        opinions = [blended]
         for k in trusted[: count - 1]:
             alone = self._fused(examined, [k])
-            found.append([one.else_from(other, SURE) for one, other in zip(alone, blended, strict=True)])
-        return [found[i % len(found)] for i in range(count)]
+            opinions.append([one.else_from(other, SURE) for one, other in zip(alone, blended, strict=True)])
+        return opinions
 
     def fuse(self, views: TrainingViews, candidates: Sequence[Sequence[DepthEstimate]]) -> list[DepthEstimate]:
         """Blend ``candidates``, for each prior an estimate per view."""

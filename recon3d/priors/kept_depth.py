@@ -25,7 +25,7 @@ class KeptDepth(DepthPrior):
     Args:
         prior: the other prior.
         file: ``.safetensors``, written where it does not exist.
-        kept: how many opinions of the other prior are kept, for fits of so many fields.
+        kept: how many opinions of the other prior are kept, where it has them, for fits of so many fields.
 
     Raises:
         ValueError: for ``kept`` below 1.
@@ -48,7 +48,7 @@ class KeptDepth(DepthPrior):
         return self.opinions(views, 1)[0]
 
     def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
-        """Those that the file holds, in turn; raises as a call does."""
+        """Those that the file holds; raises as a call does."""
         if not self.file.is_file():
             self._write(self.prior.opinions(views, self.kept))
         try:
@@ -69,13 +69,12 @@ class KeptDepth(DepthPrior):
                 self.file, f"holds {len(found)} maps, which are not those of these {len(views)} views", MEND
             )
         try:
-            known = [
+            return [
                 [DepthEstimate(maps[_name("depth", i, k)], maps[_name("confidence", i, k)]) for i in range(len(views))]
                 for k in range(min(kept, count))
             ]
         except ValueError as error:
             raise SceneError(self.file, str(error), MEND) from error
-        return [known[k % len(known)] for k in range(count)]
 
     def _write(self, opinions: list[list[DepthEstimate]]) -> None:
         maps = {}

@@ -68,6 +68,5 @@ class DepthPrior(ABC):
         """One estimate per view, in order."""
 
     def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
-        """``count`` times an estimate per view: the best first, then others that err in other places, where it has
-        any; those that it has come in turn."""
-        return [self(views)] * count
+        """Estimates of the views, once or up to ``count`` times: the best, then others that err in other places."""
+        return [self(views)]

@@ -108,6 +108,20 @@ def test_every_opinion_is_of_both_sizes(photos: TrainingViews) -> None:
         np.testing.assert_array_equal(other.depth, 2 * one.depth)
 
 
+def test_opinions_come_in_turn_on_the_size_that_has_fewer(photos: TrainingViews) -> None:
+    class Fewer(Knows):
+        def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+            estimates = self(views)
+            few = 1 if views.cameras.size == (80, 60) else 2
+            return [[replace(e, depth=e.depth * (k + 1)) for e in estimates] for k in range(min(few, count))]
+
+    sure = np.where(np.arange(80) < 40, 0.9, 0.3)
+    first, second = FinerPhotos(Fewer(w40=(2.0, 0.7), w80=(1.0, sure))).opinions(photos, 3)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.depth, np.tile(np.where(np.arange(40) < 20, 1.0, 2.0), (30, 1)))
+        np.testing.assert_array_equal(other.depth, np.tile(np.where(np.arange(40) < 20, 1.0, 4.0), (30, 1)))
+
+
 @pytest.mark.parametrize("least", [0.0, -0.1, 1.1, float("nan")])
 def test_least_is_a_confidence(least: float) -> None:
     with pytest.raises(ValueError, match=r"FinerPhotos: least is .* expected a confidence"):

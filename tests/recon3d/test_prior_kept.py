@@ -44,7 +44,7 @@ def test_works_once_and_gives_the_same_bits(views: TrainingViews, tmp_path: Path
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_opinions_are_kept_and_come_in_turn(views: TrainingViews, tmp_path: Path) -> None:
+def test_opinions_are_kept(views: TrainingViews, tmp_path: Path) -> None:
     class Several(Random):
         def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
             return [self(views) for _ in range(count)]
@@ -54,8 +54,9 @@ def test_opinions_are_kept_and_come_in_turn(views: TrainingViews, tmp_path: Path
     assert prior.calls == 3
     again = KeptDepth(Random(), file).opinions(views, 5)
     original = Several().opinions(views, 3)
+    assert len(again) == 3
     for k, estimates in enumerate(again):
-        for one, other in zip(estimates, original[k % 3], strict=True):
+        for one, other in zip(estimates, original[k], strict=True):
             np.testing.assert_array_equal(one.depth, other.depth)
     np.testing.assert_array_equal(first[1].depth, original[0][1].depth)
     with pytest.raises(ValueError, match="kept is 0"):

@@ -63,6 +63,25 @@ def test_depth_is_asked_for_once(wall: Path) -> None:
         assert torch.equal(start.gaussians.means, initialiser(views, seed).gaussians.means)
 
 
+def test_fields_take_the_opinions_in_turn(wall: Path) -> None:
+    class Two(DepthPrior):
+        def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
+            return self.opinions(views, 1)[0]
+
+        def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+            ones = [np.ones(view.image.shape[:2], np.float32) for view in views.views]
+            return [[DepthEstimate(depth * one, one) for one in ones] for depth in (1.0, 2.0)][:count]
+
+    views = SceneData(wall).views
+    initialiser = DenseInitialiser(Two(), budget=300, far_layer=False)
+    first, second, third = initialiser.several(views, [1, 2, 3])
+    depths = [float(start.estimates[0].depth[0, 0]) for start in (first, second, third) if start.estimates]
+    assert depths == [1, 2, 1]
+    assert torch.equal(third.gaussians.means, initialiser(views, 3).gaussians.means)
+    assert not torch.equal(second.gaussians.means, initialiser(views, 2).gaussians.means)
+    assert torch.equal(first.gaussians.means, initialiser(views, 1).gaussians.means)
+
+
 def test_each_field_sees_the_photos_alone(fitted: Fit, wall: Path) -> None:
     """Two fields take the steps that each would take by itself."""
     seeds = [SplatModule(WallStart(200), seed=seed) for seed in (10, 11)]
