@@ -17,6 +17,7 @@ from datasets.pictures import to_bytes
 from datasets.types import Points, expect_shape
 from recon3d.gaussians import Gaussians
 from recon3d.initialisation.clouds import Cloud, back_project, footprint, neighbour_distance
+from recon3d.initialisation.density import density_of, scaled_to
 from recon3d.initialisation.far_layer import far_layer
 from recon3d.initialisation.surfaces import Surface, complete_surfaces
 from recon3d.priors.epipolar import pixel_centres
@@ -130,17 +131,20 @@ class TriangulatedInitialiser(Initialiser):
 
 
 class DenseInitialiser(Initialiser):
-    """Pixels back-projected by a depth prior and thinned to a budget, one Gaussian each (after NexusGS).
+    """Pixels back-projected by a depth prior and thinned by detail to a budget, one Gaussian each (after NexusGS).
 
-    Holes of the prior are filled by what other views know, then smoothly, with a lower opacity; behind and beyond the
-    photos lies a coarse far layer, unless the background is known. Where the prior knows nothing at all, points are
-    random.
+    Holes of the prior are filled by what other views know, then smoothly, with a lower opacity and fewer, larger
+    Gaussians; behind and beyond the photos lies a coarse far layer, unless the background is known. Where the prior
+    knows nothing at all, points are random.
 
     Args:
         prior: gives the depth of the train views.
         budget: how many pixels become Gaussians, over all views.
+        further: share of it that each start after the first has: fields of fewer, larger Gaussians err elsewhere.
         opacity: at the start, where the prior knows the depth.
         hole_opacity: at the start, where it does not.
+        hole_density: of Gaussians where it does not, as a share of their density elsewhere: a guess needs no detail.
+        detail: how many times as dense, or sparse, as on the average Gaussians are by the photo's detail; 1 for alike.
         far_layer: whether to put a layer behind everything.
 
     Raises:
@@ -151,17 +155,25 @@ class DenseInitialiser(Initialiser):
         self,
         prior: DepthPrior,
         budget: int = 100_000,
+        further: float = 0.6,
         opacity: float = 0.3,
         hole_opacity: float = 0.15,
+        hole_density: float = 0.25,
+        detail: float = 2.0,
         far_layer: bool = True,
     ) -> None:
         if budget < 1:
             raise ValueError(f"DenseInitialiser: budget is {budget}, expected at least 1")
+        for name, share in (("further", further), ("hole_density", hole_density)):
+            if not 0 < share <= 1:
+                raise ValueError(f"DenseInitialiser: {name} is {share}, expected more than 0 and at most 1")
+        if not 1 <= detail < float("inf"):
+            raise ValueError(f"DenseInitialiser: detail is {detail}, expected a number of at least 1")
         _expect_opacity("DenseInitialiser: opacity", opacity)
         _expect_opacity("DenseInitialiser: hole_opacity", hole_opacity)
-        self.prior, self.budget = prior, budget
-        self.opacity, self.hole_opacity = opacity, hole_opacity
-        self.far_layer = far_layer
+        self.prior, self.budget, self.further = prior, budget, further
+        self.opacity, self.hole_opacity, self.hole_density = opacity, hole_opacity, hole_density
+        self.detail, self.far_layer = detail, far_layer
 
     def __call__(self, views: TrainingViews, seed: int) -> Start:
         return self.several(views, [seed])[0]
@@ -179,24 +191,29 @@ class DenseInitialiser(Initialiser):
         behind = [[far_layer(views, surfaces)] if with_layer else [] for surfaces in shapes]
         starts = []
         for i, seed in enumerate(seeds):
-            k = i % len(opinions)
-            thinned = self._thinned(views, shapes[k], np.random.default_rng(seed))
+            k, budget = i % len(opinions), self.budget if i == 0 else self.further * self.budget
+            thinned = self._thinned(views, shapes[k], budget, np.random.default_rng(seed))
             starts.append(_start(Cloud.concatenate([thinned, *behind[k]]), views, opinions[k]))
         return starts
 
-    def _thinned(self, views: TrainingViews, surfaces: Sequence[Surface], random: np.random.Generator) -> Cloud:
-        """About ``budget`` of all pixels that show a surface, drawn alike from all views."""
-        share = min(1.0, self.budget / max(sum(int(surface.counts.sum()) for surface in surfaces), 1))
+    def _thinned(
+        self, views: TrainingViews, surfaces: Sequence[Surface], budget: float, random: np.random.Generator
+    ) -> Cloud:
+        """About ``budget`` of all pixels that show a surface, more where there is detail, fewer in holes."""
+        relative = [
+            density_of(view.image, surface, self.hole_density, self.detail)
+            for view, surface in zip(views.views, surfaces, strict=True)
+        ]
         clouds = []
-        for i, surface in enumerate(surfaces):
-            y, x = np.nonzero(surface.counts & (random.random(surface.counts.shape) < share))
+        for i, (surface, density) in enumerate(zip(surfaces, scaled_to(budget, relative), strict=True)):
+            y, x = np.nonzero(random.random(density.shape) < density)
             inverse_depth = surface.inverse_depth[y, x]
             pixels = np.stack([x, y], axis=1) + 0.5
             clouds.append(
                 Cloud(
                     positions=back_project(views.cameras, i, pixels, inverse_depth),
                     colours=views.views[i].image[y, x],
-                    sizes=footprint(views.cameras, i, inverse_depth) / np.sqrt(share),
+                    sizes=footprint(views.cameras, i, inverse_depth) / np.sqrt(density[y, x]),
                     opacities=np.where(surface.known[y, x], self.opacity, self.hole_opacity),
                     views=np.full(len(x), i),
                 )

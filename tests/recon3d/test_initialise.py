@@ -91,8 +91,9 @@ def test_the_photos_are_covered_at_any_budget(still_life: TrainingViews) -> None
 def test_holes_are_filled_with_fainter_gaussians(still_life: TrainingViews) -> None:
     known = np.ones(SIZE[::-1], bool)
     known[30:60, 40:80] = False
-    start = DenseInitialiser(Truth(known), budget=10**9, hole_opacity=0.1, far_layer=False)(still_life, seed=0)
-    opacity = torch.sigmoid(start.gaussians.opacities)
+    prior, everything = Truth(known), 10**9
+    initialiser = DenseInitialiser(prior, everything, hole_opacity=0.1, hole_density=1, far_layer=False)
+    opacity = torch.sigmoid(initialiser(still_life, seed=0).gaussians.opacities)
     torch.testing.assert_close(opacity.unique(), torch.tensor([0.1, 0.3]), atol=1e-6, rtol=0)
     assert (opacity < 0.2).sum() == 3 * 30 * 40
     for surface, view in zip(complete_surfaces(still_life, Truth(known)(still_life)), still_life.views, strict=True):
@@ -101,6 +102,25 @@ def test_holes_are_filled_with_fainter_gaussians(still_life: TrainingViews) -> N
         error = np.abs(surface.inverse_depth * view.depth - 1)
         assert error[known].max() < 1e-5
         assert np.median(error[~known]) < 0.1
+
+
+def test_holes_have_fewer_and_larger_gaussians(still_life: TrainingViews) -> None:
+    known = np.zeros(SIZE[::-1], bool)
+    known[:, : SIZE[0] // 2] = True
+    budget = 9000
+    start = DenseInitialiser(Truth(known), budget, hole_density=0.25, far_layer=False)(still_life, seed=0)
+    opacity = torch.sigmoid(start.gaussians.opacities)
+    sure, guessed = (opacity > 0.2).sum(), (opacity < 0.2).sum()
+    assert sure + guessed == pytest.approx(budget, rel=0.05)
+    assert sure / guessed == pytest.approx(known.mean() / (1 - known.mean()) / 0.25, rel=0.1)
+    size = torch.exp(start.gaussians.scales[:, 0]) / start.gaussians.means.norm(dim=1)
+    assert size[opacity < 0.2].median() > 1.5 * size[opacity > 0.2].median()
+
+
+def test_starts_after_the_first_have_fewer_gaussians(still_life: TrainingViews) -> None:
+    initialiser = DenseInitialiser(Truth(), budget=5000, further=0.5, far_layer=False)
+    counts = [len(start.gaussians) for start in initialiser.several(still_life, [1, 2, 3])]
+    assert counts == pytest.approx([5000, 2500, 2500], rel=0.1)
 
 
 def test_a_chance_match_does_not_fill_the_hole_around_it(still_life: TrainingViews) -> None:
@@ -241,6 +261,10 @@ def test_arguments_out_of_range() -> None:
         DenseInitialiser(Truth(), budget=0)
     with pytest.raises(ValueError, match="hole_opacity"):
         DenseInitialiser(Truth(), hole_opacity=1.0)
+    with pytest.raises(ValueError, match="hole_density is 0"):
+        DenseInitialiser(Truth(), hole_density=0)
+    with pytest.raises(ValueError, match="further is 1.5"):
+        DenseInitialiser(Truth(), further=1.5)
     with pytest.raises(ValueError, match="count"):
         SparseInitialiser(count=0)
     with pytest.raises(ValueError, match="opacity"):

@@ -56,7 +56,7 @@ def test_depth_is_asked_for_once(wall: Path) -> None:
             return [DepthEstimate(one, one) for one in ones]
 
     views = SceneData(wall).views
-    initialiser = DenseInitialiser(Flat(), budget=300)
+    initialiser = DenseInitialiser(Flat(), budget=300, further=1)
     several = initialiser.several(views, [1, 2])
     assert len(asked) == 1
     for start, seed in zip(several, (1, 2), strict=True):
@@ -73,7 +73,7 @@ def test_fields_take_the_opinions_in_turn(wall: Path) -> None:
             return [[DepthEstimate(depth * one, one) for one in ones] for depth in (1.0, 2.0)][:count]
 
     views = SceneData(wall).views
-    initialiser = DenseInitialiser(Two(), budget=300, far_layer=False)
+    initialiser = DenseInitialiser(Two(), budget=300, further=1, far_layer=False)
     first, second, third = initialiser.several(views, [1, 2, 3])
     depths = [float(start.estimates[0].depth[0, 0]) for start in (first, second, third) if start.estimates]
     assert depths == [1, 2, 1]
