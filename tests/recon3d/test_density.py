@@ -13,9 +13,7 @@ SHAPE = (40, 60)
 
 def surface(known: np.ndarray | None = None, counts: np.ndarray | None = None) -> Surface:
     everywhere = np.ones(SHAPE, bool)
-    return Surface(
-        np.ones(SHAPE), everywhere if known is None else known, everywhere if counts is None else counts
-    )
+    return Surface(np.ones(SHAPE), everywhere if known is None else known, everywhere if counts is None else counts)
 
 
 @pytest.mark.parametrize("seed", range(20))

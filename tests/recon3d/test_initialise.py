@@ -263,8 +263,10 @@ def test_arguments_out_of_range() -> None:
         DenseInitialiser(Truth(), hole_opacity=1.0)
     with pytest.raises(ValueError, match="hole_density is 0"):
         DenseInitialiser(Truth(), hole_density=0)
-    with pytest.raises(ValueError, match="further is 1.5"):
+    with pytest.raises(ValueError, match=r"further is 1\.5"):
         DenseInitialiser(Truth(), further=1.5)
+    with pytest.raises(ValueError, match="detail is nan"):
+        DenseInitialiser(Truth(), detail=float("nan"))
     with pytest.raises(ValueError, match="count"):
         SparseInitialiser(count=0)
     with pytest.raises(ValueError, match="opacity"):
