@@ -294,7 +294,7 @@ def test_kept_depth_is_of_one_size(four: TrainingViews, tmp_path: Path) -> None:
 )
 def test_start_within_a_time(monkeypatch: pytest.MonkeyPatch, seconds: float, fields: int, scale: float) -> None:
     data = SceneData(Path("builtin"), views=2, downscale=2)
-    module = SplatModule(DenseInitialiser(Wall(240), budget=1000, far_layer=False))
+    module = SplatModule(DenseInitialiser(Wall(240), budget=1000, further=1, far_layer=False))
     monkeypatch.setattr(affordable_start, "seconds_of_step", lambda *_: 0.5)
     budget = Budget(seconds, plugins.CLOCK, plugins.CLOCK())
     facts = affordable_start.begin_within(module, data, budget, steps=100)
@@ -308,7 +308,7 @@ def test_time_decides_on_fields_that_were_asked_for(
     monkeypatch: pytest.MonkeyPatch, seconds: float, fields: int
 ) -> None:
     data = SceneData(Path("builtin"), views=2, downscale=2)
-    module = SplatModule(DenseInitialiser(Wall(240), budget=1000, far_layer=False), fields=3)
+    module = SplatModule(DenseInitialiser(Wall(240), budget=1000, further=1, far_layer=False), fields=3)
     monkeypatch.setattr(affordable_start, "seconds_of_step", lambda *_: 0.5)
     budget = Budget(seconds, plugins.CLOCK, plugins.CLOCK())
     assert affordable_start.begin_within(module, data, budget, steps=100)["fields"] == module.fields == fields
