@@ -16,8 +16,7 @@ AROUND = 2.0  # pixels, standard deviation of the window in which detail counts
 def density_of(image: np.ndarray, surface: Surface, in_holes: float, detail: float) -> np.ndarray:
     """Relative density [H, W] of Gaussians, 0 where the photo shows no surface.
 
-    It grows with the square root of the luminance's gradient: as Gaussians cover areas, their spacing falls slower than
-    that.
+    It grows with the square root of the luminance's gradient: the gradient itself leaves too few in between.
 
     Args:
         image: [H, W, 3] colour in 0..1.
