@@ -189,23 +189,31 @@ class DenseInitialiser(Initialiser):
         shapes = [complete_surfaces(views, estimates) for estimates in opinions]
         with_layer = self.far_layer and views.background is None
         behind = [[far_layer(views, surfaces)] if with_layer else [] for surfaces in shapes]
+        densities = [self._densities(views, surfaces) for surfaces in shapes]
         starts = []
         for i, seed in enumerate(seeds):
             k, budget = i % len(opinions), self.budget if i == 0 else self.further * self.budget
-            thinned = self._thinned(views, shapes[k], budget, np.random.default_rng(seed))
+            scaled = scaled_to(budget, densities[k])
+            thinned = self._thinned(views, shapes[k], scaled, np.random.default_rng(seed))
             starts.append(_start(Cloud.concatenate([thinned, *behind[k]]), views, opinions[k]))
         return starts
 
-    def _thinned(
-        self, views: TrainingViews, surfaces: Sequence[Surface], budget: float, random: np.random.Generator
-    ) -> Cloud:
-        """About ``budget`` of all pixels that show a surface, more where there is detail, fewer in holes."""
-        relative = [
+    def _densities(self, views: TrainingViews, surfaces: Sequence[Surface]) -> list[np.ndarray]:
+        return [
             density_of(view.image, surface, self.hole_density, self.detail)
             for view, surface in zip(views.views, surfaces, strict=True)
         ]
+
+    def _thinned(
+        self,
+        views: TrainingViews,
+        surfaces: Sequence[Surface],
+        densities: Sequence[np.ndarray],
+        random: np.random.Generator,
+    ) -> Cloud:
+        """Of the pixels of each view as many as its density [H, W], 0..1, says, drawn by chance."""
         clouds = []
-        for i, (surface, density) in enumerate(zip(surfaces, scaled_to(budget, relative), strict=True)):
+        for i, (surface, density) in enumerate(zip(surfaces, densities, strict=True)):
             y, x = np.nonzero(random.random(density.shape) < density)
             inverse_depth = surface.inverse_depth[y, x]
             pixels = np.stack([x, y], axis=1) + 0.5

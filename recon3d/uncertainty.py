@@ -16,13 +16,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from datasets.types import Cameras, expect_shape
 from recon3d.pictures import Picture, draw
+from recon3d.priors.luminance import contrast
 from recon3d.render import render
 from recon3d.splats import Splat
 
@@ -155,11 +155,4 @@ def predict(splat: Splat, camera: Cameras, told: Tensor, known_background: bool 
     if not known_background:
         displacement = displacement + (1 - picture.alpha) * math.sqrt(WORST)
     root = displacement.cpu().numpy()
-    return Prediction(picture, ERROR * root * (contrast(picture.colour.cpu().numpy()) + FLAT), root)
-
-
-def contrast(colour: np.ndarray) -> np.ndarray:
-    """[H, W] change of brightness per pixel around each pixel of an image [H, W, 3] in 0..1."""
-    brightness = cv2.GaussianBlur(cv2.cvtColor(np.ascontiguousarray(colour, np.float32), cv2.COLOR_RGB2GRAY), (0, 0), 1)
-    across, down = (cv2.Sobel(brightness, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (1, 0))
-    return cv2.GaussianBlur(np.hypot(across, down), (0, 0), 3)
+    return Prediction(picture, ERROR * root * (contrast(picture.colour.cpu().numpy(), smooth=1, around=3) + FLAT), root)

@@ -19,9 +19,9 @@ TRIES = 4  # renders, the quickest of which counts: the first loads kernels, oth
 def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: int) -> dict[str, float]:
     """Make the first Gaussians of ``module``.
 
-    Only a start from a depth prior adapts. There are as many Gaussians as the configuration says, as fewer of them save
-    less than they cost; and as many such sets as the time allows most of ``steps`` with, at most :data:`MORE_FIELDS`
-    or as many as the configuration says.
+    Only a start from a depth prior adapts. Each field has as many Gaussians as the configuration says, as fewer of them
+    save less than they cost; there are as many fields as the time allows most of ``steps`` with, at most
+    :data:`MORE_FIELDS` or as many as the configuration says.
 
     Args:
         module: without Gaussians so far, on the CPU.

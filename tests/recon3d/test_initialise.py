@@ -91,9 +91,8 @@ def test_the_photos_are_covered_at_any_budget(still_life: TrainingViews) -> None
 def test_holes_are_filled_with_fainter_gaussians(still_life: TrainingViews) -> None:
     known = np.ones(SIZE[::-1], bool)
     known[30:60, 40:80] = False
-    prior, everything = Truth(known), 10**9
-    initialiser = DenseInitialiser(prior, everything, hole_opacity=0.1, hole_density=1, far_layer=False)
-    opacity = torch.sigmoid(initialiser(still_life, seed=0).gaussians.opacities)
+    start = DenseInitialiser(Truth(known), budget=10**9, hole_opacity=0.1, far_layer=False)(still_life, seed=0)
+    opacity = torch.sigmoid(start.gaussians.opacities)
     torch.testing.assert_close(opacity.unique(), torch.tensor([0.1, 0.3]), atol=1e-6, rtol=0)
     assert (opacity < 0.2).sum() == 3 * 30 * 40
     for surface, view in zip(complete_surfaces(still_life, Truth(known)(still_life)), still_life.views, strict=True):
