@@ -130,6 +130,17 @@ class TriangulatedInitialiser(Initialiser):
         return self.sparse(replace(views, points=Points(landmarks.xyz.astype(np.float32), colours)), seed)
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """Photos, their estimated depth, the surfaces and densities of Gaussians made of it, and what lies behind."""
+
+    views: TrainingViews
+    estimates: list[DepthEstimate]
+    surfaces: list[Surface]
+    densities: list[np.ndarray]
+    behind: list[Cloud]
+
+
 class DenseInitialiser(Initialiser):
     """Pixels back-projected by a depth prior and thinned by detail to a budget, one Gaussian each (after NexusGS).
 
@@ -174,6 +185,7 @@ class DenseInitialiser(Initialiser):
         self.prior, self.budget, self.further = prior, budget, further
         self.opacity, self.hole_opacity, self.hole_density = opacity, hole_opacity, hole_density
         self.detail, self.far_layer = detail, far_layer
+        self._prepared: list[_Prepared] = []
 
     def __call__(self, views: TrainingViews, seed: int) -> Start:
         return self.several(views, [seed])[0]
@@ -186,23 +198,27 @@ class DenseInitialiser(Initialiser):
             count = min(self.budget, 30_000)
             clouds = [random_cloud(views, count, self.opacity, np.random.default_rng(seed)) for seed in seeds]
             return [_start(cloud, views, opinions[0]) for cloud in clouds]
-        shapes = [complete_surfaces(views, estimates) for estimates in opinions]
-        with_layer = self.far_layer and views.background is None
-        behind = [[far_layer(views, surfaces)] if with_layer else [] for surfaces in shapes]
-        densities = [self._densities(views, surfaces) for surfaces in shapes]
+        self._prepared = [self._prepare(views, estimates) for estimates in opinions]
         starts = []
         for i, seed in enumerate(seeds):
-            k, budget = i % len(opinions), self.budget if i == 0 else self.further * self.budget
-            scaled = scaled_to(budget, densities[k])
-            thinned = self._thinned(views, shapes[k], scaled, np.random.default_rng(seed))
-            starts.append(_start(Cloud.concatenate([thinned, *behind[k]]), views, opinions[k]))
+            found, budget = self._prepared[i % len(opinions)], self.budget if i == 0 else self.further * self.budget
+            scaled = scaled_to(budget, found.densities)
+            thinned = self._thinned(views, found.surfaces, scaled, np.random.default_rng(seed))
+            starts.append(_start(Cloud.concatenate([thinned, *found.behind]), views, found.estimates))
         return starts
 
-    def _densities(self, views: TrainingViews, surfaces: Sequence[Surface]) -> list[np.ndarray]:
-        return [
+    def _prepare(self, views: TrainingViews, estimates: list[DepthEstimate]) -> _Prepared:
+        """What starts from one depth share; for the same photos and depth as at the last call it is not made again."""
+        for made in self._prepared:
+            if made.views is views and made.estimates is estimates:
+                return made
+        surfaces = complete_surfaces(views, estimates)
+        densities = [
             density_of(view.image, surface, self.hole_density, self.detail)
             for view, surface in zip(views.views, surfaces, strict=True)
         ]
+        with_layer = self.far_layer and views.background is None
+        return _Prepared(views, estimates, surfaces, densities, [far_layer(views, surfaces)] if with_layer else [])
 
     def _thinned(
         self,

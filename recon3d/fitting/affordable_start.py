@@ -19,9 +19,9 @@ TRIES = 4  # renders, the quickest of which counts: the first loads kernels, oth
 def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: int) -> dict[str, float]:
     """Make the first Gaussians of ``module``.
 
-    Only a start from a depth prior adapts. Each field has as many Gaussians as the configuration says, as fewer of them
-    save less than they cost; there are as many fields as the time allows most of ``steps`` with, at most
-    :data:`MORE_FIELDS` or as many as the configuration says.
+    Only a start from a depth prior adapts. There are as many fields as the time allows most of ``steps`` with, at most
+    :data:`MORE_FIELDS` or as many as the configuration says. Where it does not allow all of them with a single one,
+    that has as few Gaussians as further fields have.
 
     Args:
         module: without Gaussians so far, on the CPU.
@@ -30,7 +30,8 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
         steps: how many the configuration asks for.
 
     Returns:
-        What was decided, for the record: scale of the photos for the prior, the seconds it took, and the fields.
+        What was decided, for the record: scale of the photos for the prior, the seconds it took, the fields, and of how
+        many pixels the first one is.
     """
     initialiser = module.initialiser
     if not isinstance(initialiser, DenseInitialiser):
@@ -44,13 +45,17 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
         module.fields = 1
     module.begin(data.views)
     if free:
-        of_one = steps * seconds_of_step(module, data, budget.clock)
-        while fields > 1 and ENOUGH * fields * of_one > budget.left - WRITING:
+        begun = 1, initialiser.budget
+        of_one, left = steps * seconds_of_step(module, data, budget.clock), budget.left - WRITING
+        while fields > 1 and ENOUGH * fields * of_one > left:
             fields -= 1
-        module.fields = fields
-        if fields > 1:
+        if of_one > left:
+            initialiser.budget = max(round(initialiser.further * initialiser.budget), 1)
+        if (fields, initialiser.budget) != begun:
+            module.fields = fields
             module.begin(data.views)
-    return {"prior_scale": prior.scale, "prior_seconds": round(prior.took, 2), "fields": module.fields}
+    facts = {"prior_scale": prior.scale, "prior_seconds": round(prior.took, 2)}
+    return facts | {"fields": module.fields, "pixels": initialiser.budget}
 
 
 def seconds_of_step(module: SplatModule, data: SceneData, clock: Clock) -> float:

@@ -90,6 +90,11 @@ class Fusion(DepthPrior):
             opinions.append([one.else_from(other, SURE) for one, other in zip(alone, blended, strict=True)])
         return opinions
 
+    def in_less_time(self) -> DepthPrior | None:
+        """The quick ones among its priors, where there are others."""
+        quick = [prior for prior in self.priors if prior.is_quick]
+        return Fusion(quick, self.least, self.smallest) if 0 < len(quick) < len(self.priors) else None
+
     def fuse(self, views: TrainingViews, candidates: Sequence[Sequence[DepthEstimate]]) -> list[DepthEstimate]:
         """Blend ``candidates``, for each prior an estimate per view."""
         return self._fused(self._examined(views, candidates), range(len(candidates)))

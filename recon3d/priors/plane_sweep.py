@@ -48,6 +48,8 @@ class PlaneSweep(DepthPrior):
         ValueError: for arguments out of range.
     """
 
+    is_quick = True
+
     def __init__(
         self,
         targets: int = 4,

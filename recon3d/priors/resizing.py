@@ -27,9 +27,9 @@ def enlarged(estimate: DepthEstimate, width: int, height: int) -> DepthEstimate:
     return DepthEstimate(np.where(along, smooth, depth), confidence)
 
 
-def halved(estimate: DepthEstimate, width: int, height: int) -> DepthEstimate:
-    """The estimate for a photo of half the size: the most confident of each pixel's four depths, averaged with those of
-    the same surface by inverse depth, in which planes are linear."""
+def reduced(estimate: DepthEstimate, width: int, height: int) -> DepthEstimate:
+    """The estimate for a photo of about half the size: the most confident of four depths in each pixel, averaged with
+    those of the same surface by inverse depth, in which planes are linear."""
     y, x = (
         (2 * np.arange(2 * new) + 1) * old // (4 * new)
         for new, old in zip((height, width), estimate.depth.shape, strict=True)

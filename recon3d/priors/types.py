@@ -58,10 +58,12 @@ class DepthPrior(ABC):
     Attributes:
         uses_finer: whether it looks at photos of twice the size too, where a scene has them.
         has_one_size: whether its depth is of photos of one size, so that smaller ones save no time.
+        is_quick: whether it takes a fraction of the time that priors which follow flow take.
     """
 
     uses_finer: bool = False
     has_one_size: bool = False
+    is_quick: bool = False
 
     @abstractmethod
     def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
@@ -70,3 +72,7 @@ class DepthPrior(ABC):
     def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
         """Estimates of the views, once or up to ``count`` times: the best, then others that err in other places."""
         return [self(views)]
+
+    def in_less_time(self) -> DepthPrior | None:
+        """Another prior that does part of what this one does, and most of its good, or None."""
+        return None

@@ -14,8 +14,11 @@ import pytest
 from datasets.scenes import builtin
 from datasets.scenes.images import read_pixels
 from recon3d.fitting.data import SceneData
-from recon3d.priors.finer_photos import FinerPhotos
-from recon3d.priors.resizing import halved
+from recon3d.priors.epipolar_flow import EpipolarFlow
+from recon3d.priors.finer_photos import SOONER, FinerPhotos
+from recon3d.priors.fusion import Fusion
+from recon3d.priors.plane_sweep import PlaneSweep
+from recon3d.priors.resizing import reduced
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
@@ -49,7 +52,7 @@ def test_a_slanted_plane_stays_where_it_is(size: tuple[int, int]) -> None:
         return 1 / (0.5 + 0.2 * x / width + 0.1 * y / height)
 
     large = plane(*size).astype(np.float32)
-    found = halved(DepthEstimate(large, np.full_like(large, 0.6)), 40, 30)
+    found = reduced(DepthEstimate(large, np.full_like(large, 0.6)), 40, 30)
     half_a_pixel = (0.2 * 0.5 / size[0] + 0.1 * 0.5 / size[1]) / 0.5  # what nearest samples miss by
     np.testing.assert_allclose(found.depth, plane(40, 30), rtol=1e-6 if size == (80, 60) else half_a_pixel)
     np.testing.assert_allclose(found.confidence, 0.6, rtol=1e-6)
@@ -59,7 +62,7 @@ def test_between_surfaces_the_more_confident_one_is_taken_whole() -> None:
     random = np.random.default_rng(0)
     depth = random.choice(np.array([0, 1, 3], np.float32), (24, 32))
     confidence = np.where(depth > 0, random.uniform(0.1, 1, depth.shape), 0).astype(np.float32)
-    found = halved(DepthEstimate(depth, confidence), 16, 12)
+    found = reduced(DepthEstimate(depth, confidence), 16, 12)
     for y in range(12):
         for x in range(16):
             four = np.s_[2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
@@ -120,6 +123,36 @@ def test_opinions_come_in_turn_on_the_size_that_has_fewer(photos: TrainingViews)
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.depth, np.tile(np.where(np.arange(40) < 20, 1.0, 2.0), (30, 1)))
         np.testing.assert_array_equal(other.depth, np.tile(np.where(np.arange(40) < 20, 1.0, 4.0), (30, 1)))
+
+
+def test_the_larger_photos_may_be_for_another_prior_and_somewhat_smaller(photos: TrainingViews) -> None:
+    sure = np.where(np.arange(56) < 28, 0.9, 0.3)
+    prior, other = Knows(w40=(2.0, 0.7)), Knows(w56=(1.0, sure))
+    for found in FinerPhotos(prior, on_larger=other, size=1.4)(photos):
+        np.testing.assert_array_equal(found.depth, np.tile(np.where(np.arange(40) < 20, 1.0, 2.0), (30, 1)))
+    assert (prior.asked, other.asked) == ([40], [56])
+
+
+def test_in_less_time_quick_priors_alone_see_the_larger_photos() -> None:
+    flow, sweep = EpipolarFlow(), PlaneSweep()
+    slow = FinerPhotos(Fusion([flow, sweep], least=0.15, smallest=1), least=0.4)
+    quick = slow.in_less_time()
+    assert isinstance(quick, FinerPhotos)
+    assert (quick.prior, quick.least, quick.size) == (slow.prior, 0.4, SOONER)
+    assert isinstance(quick.on_larger, Fusion)
+    assert (quick.on_larger.priors, quick.on_larger.least, quick.on_larger.smallest) == ([sweep], 0.15, 1)
+
+
+@pytest.mark.parametrize("priors", [[EpipolarFlow()], [PlaneSweep()]])
+def test_where_all_are_alike_nothing_takes_less_time(priors: list[DepthPrior]) -> None:
+    assert Fusion(priors).in_less_time() is None
+    assert FinerPhotos(Fusion(priors)).in_less_time() is None
+
+
+@pytest.mark.parametrize("size", [1.0, 0.5, 2.1, float("nan")])
+def test_larger_is_up_to_twice_the_size(size: float) -> None:
+    with pytest.raises(ValueError, match=r"FinerPhotos: size is .* more than 1 and at most 2"):
+        FinerPhotos(Knows(), size=size)
 
 
 @pytest.mark.parametrize("least", [0.0, -0.1, 1.1, float("nan")])

@@ -14,7 +14,7 @@ from datasets.scenes import builtin
 from datasets.types import Points
 from recon3d.gaussians import SH_C0
 from recon3d.initialisation.clouds import Cloud, back_project, neighbour_distance
-from recon3d.initialisation.surfaces import complete_surfaces
+from recon3d.initialisation.surfaces import Surface, complete_surfaces
 from recon3d.initialise import DenseInitialiser, SparseInitialiser, Start, TriangulatedInitialiser
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.render import render
@@ -120,6 +120,36 @@ def test_starts_after_the_first_have_fewer_gaussians(still_life: TrainingViews) 
     initialiser = DenseInitialiser(Truth(), budget=5000, further=0.5, far_layer=False)
     counts = [len(start.gaussians) for start in initialiser.several(still_life, [1, 2, 3])]
     assert counts == pytest.approx([5000, 2500, 2500], rel=0.1)
+
+
+def test_the_same_depth_makes_no_surfaces_twice(still_life: TrainingViews, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kept(Truth):
+        def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+            return one[:count]
+
+    made = []
+
+    def counted(views: TrainingViews, estimates: list[DepthEstimate]) -> list[Surface]:
+        made.append(estimates)
+        return complete_surfaces(views, estimates)
+
+    monkeypatch.setattr("recon3d.initialise.complete_surfaces", counted)
+    one = [Truth()(still_life), [replace(found, depth=2 * found.depth) for found in Truth()(still_life)]]
+    initialiser = DenseInitialiser(Kept(), budget=1000)
+    for budget in (1000, 3000):
+        initialiser.budget = budget
+        for start, fresh in zip(
+            initialiser.several(still_life, [0, 1, 2]),
+            DenseInitialiser(Kept(), budget).several(still_life, [0, 1, 2]),
+            strict=True,
+        ):
+            assert torch.equal(start.gaussians.means, fresh.gaussians.means)
+    assert len(made) == 2 + 2 * 2, "two once, two for each of the others"
+    one.pop(0)
+    initialiser(still_life, seed=0)
+    assert len(made) == 6
+    initialiser(replace(still_life), seed=0)
+    assert len(made) == 7, "other photos"
 
 
 def test_a_chance_match_does_not_fill_the_hole_around_it(still_life: TrainingViews) -> None:

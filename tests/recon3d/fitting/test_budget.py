@@ -28,7 +28,7 @@ from recon3d.fitting.densification import CoPruning
 from recon3d.fitting.module import SplatModule
 from recon3d.fitting.optimisers import LearningRates
 from recon3d.initialise import DenseInitialiser, SparseInitialiser
-from recon3d.priors.finer_photos import FinerPhotos
+from recon3d.priors.finer_photos import SOONER, FinerPhotos
 from recon3d.priors.kept_depth import KeptDepth
 from recon3d.priors.resizing import enlarged
 from recon3d.priors.types import DepthEstimate, DepthPrior
@@ -260,6 +260,28 @@ def test_larger_photos_are_for_those_who_have_time(
     assert ((4, 800) in wall.asked) == (scale == 2)
 
 
+class InLessTime(FinerPhotos):
+    """Has a quicker wall for the larger photos, which takes a tenth of the time."""
+
+    quick = Wall(4000)
+
+    def in_less_time(self) -> DepthPrior:
+        return FinerPhotos(self.prior, self.least, self.quick, SOONER)
+
+
+@pytest.mark.parametrize(("seconds", "scale"), [(600, 2.0), (509, 1.4), (150, 1.4), (149, 1.0)])
+def test_larger_photos_in_less_time_come_before_none(four: TrainingViews, seconds: float, scale: float) -> None:
+    larger = TrainingViews.load(builtin.generate((800, 640), views=4))
+    wall = Wall(400)
+    prior = AffordablePrior(InLessTime(wall), seconds, plugins.CLOCK)
+    InLessTime.quick.asked.clear()
+    estimates = prior(replace(four, finer=lambda: larger))
+    assert prior.scale == scale
+    assert {estimate.depth.shape for estimate in estimates} == {(320, 400)}
+    assert InLessTime.quick.asked == [(4, 560)] * (scale == 1.4)
+    assert ((4, 800) in wall.asked) == (scale == 2)
+
+
 @pytest.mark.parametrize(("seconds", "counts"), [(600, [1, 1, 3]), (0, [1, 1])])
 def test_opinions_are_for_those_who_have_time(four: TrainingViews, seconds: float, counts: list[int]) -> None:
     asked = []
@@ -301,6 +323,22 @@ def test_start_within_a_time(monkeypatch: pytest.MonkeyPatch, seconds: float, fi
     assert facts["fields"] == module.fields == fields
     assert facts["prior_scale"] == scale
     assert len(module.gaussians) == pytest.approx(1000 * fields, rel=0.15)
+
+
+@pytest.mark.parametrize(("seconds", "further", "pixels"), [(77, 0.5, 1000), (75, 0.5, 500), (75, 1, 1000)])
+def test_without_time_for_every_step_gaussians_are_fewer(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, further: float, pixels: int
+) -> None:
+    data = SceneData(Path("builtin"), views=2, downscale=2)
+    module = SplatModule(DenseInitialiser(Wall(240), budget=1000, further=further, far_layer=False))
+    monkeypatch.setattr(affordable_start, "seconds_of_step", lambda *_: 0.5)
+    begun = []
+    monkeypatch.setattr(module, "begin", lambda views, begin=module.begin: begun.append(views) or begin(views))
+    budget = Budget(seconds, plugins.CLOCK, plugins.CLOCK())
+    found = affordable_start.begin_within(module, data, budget, steps=100)
+    assert (found["fields"], found["pixels"]) == (1, pixels)
+    assert len(module.gaussians) == pytest.approx(pixels, rel=0.15)
+    assert len(begun) == 1 + (pixels == 500)
 
 
 @pytest.mark.parametrize(("seconds", "fields"), [(1000, 4), (216, 4), (215, 3), (181, 3), (180, 2), (20, 1)])
