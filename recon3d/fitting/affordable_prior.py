@@ -16,8 +16,8 @@ from recon3d.views import TrainingViews
 # gives the same result in spite of what else the machine does.
 SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)
 # Times the size of the fit's photos of those that a prior looks at too, with all it does or what it does in less time,
-# and how many times as long it takes then (16 s to 12 on fern for the latter).
-COSTS = {TWICE: 5.0, SOONER: 1.4}
+# and how many times as long it takes then (18 s to 11.5 on fern for the latter).
+COSTS = {TWICE: 5.0, SOONER: 1.6}
 SMALLEST_SIDE = 64  # pixels of a photo that is worth trying
 
 

@@ -269,7 +269,7 @@ class InLessTime(FinerPhotos):
         return FinerPhotos(self.prior, self.least, self.quick, SOONER)
 
 
-@pytest.mark.parametrize(("seconds", "scale"), [(600, 2.0), (509, 1.4), (150, 1.4), (149, 1.0)])
+@pytest.mark.parametrize(("seconds", "scale"), [(600, 2.0), (509, 1.4), (170, 1.4), (169, 1.0)])
 def test_larger_photos_in_less_time_come_before_none(four: TrainingViews, seconds: float, scale: float) -> None:
     larger = TrainingViews.load(builtin.generate((800, 640), views=4))
     wall = Wall(400)
@@ -325,7 +325,7 @@ def test_start_within_a_time(monkeypatch: pytest.MonkeyPatch, seconds: float, fi
     assert len(module.gaussians) == pytest.approx(1000 * fields, rel=0.15)
 
 
-@pytest.mark.parametrize(("seconds", "further", "pixels"), [(77, 0.5, 1000), (75, 0.5, 500), (75, 1, 1000)])
+@pytest.mark.parametrize(("seconds", "further", "pixels"), [(93, 0.5, 1000), (92, 0.5, 500), (92, 1, 1000)])
 def test_without_time_for_every_step_gaussians_are_fewer(
     monkeypatch: pytest.MonkeyPatch, seconds: float, further: float, pixels: int
 ) -> None:
