@@ -40,6 +40,9 @@ class AffordablePrior(DepthPrior):
 
     def __init__(self, prior: DepthPrior, seconds: float, clock: Clock, count: int = 1) -> None:
         self.prior, self.seconds, self.clock, self.count = prior, seconds, clock, count
+        self.on_larger = {TWICE: prior}
+        if (sooner := prior.in_less_time()) is not None:
+            self.on_larger[SOONER] = sooner
         self.scale, self.took = 1.0, 0.0
         self._found: tuple[TrainingViews, list[list[DepthEstimate]]] | None = None
 
@@ -75,15 +78,12 @@ class AffordablePrior(DepthPrior):
         shortest = int(views.cameras.sizes.min())
         scales = [s for s in SCALES if s * shortest >= SMALLEST_SIDE] or [1.0]
         if self.prior.uses_finer and views.finer is not None:
-            scales = [TWICE, *([] if self.prior.in_less_time() is None else [SOONER]), *scales]
+            scales = [*self.on_larger, *scales]
         return scales[:1] if self.prior.has_one_size else scales
 
     def _at(self, scale: float, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
-        if scale == TWICE:
-            return self.prior.opinions(views, count)
-        sooner = self.prior.in_less_time()
-        if scale == SOONER and sooner is not None:
-            return sooner.opinions(views, count)
+        if scale in self.on_larger:
+            return self.on_larger[scale].opinions(views, count)
         views = replace(views, finer=None)
         if scale == 1:
             return self.prior.opinions(views, count)
