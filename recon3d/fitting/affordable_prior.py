@@ -9,7 +9,7 @@ from datasets.errors import InputError
 from recon3d.fitting.budget import Clock
 from recon3d.priors.finer_photos import SOONER, TWICE
 from recon3d.priors.resizing import enlarged
-from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.priors.types import DepthEstimate, DepthPrior, SeveralOpinions
 from recon3d.views import TrainingViews
 
 # Sizes of photos that come into question, the next with about half the pixels: a few, far apart, so that the same time
@@ -21,7 +21,7 @@ COSTS = {TWICE: 5.0, SOONER: 1.6}
 SMALLEST_SIDE = 64  # pixels of a photo that is worth trying
 
 
-class AffordablePrior(DepthPrior):
+class AffordablePrior(SeveralOpinions):
     """Another prior, on the largest photos for which ``seconds`` suffice.
 
     How long it takes is found out on small photos, whose result serves where nothing larger is affordable; the time is
@@ -46,12 +46,11 @@ class AffordablePrior(DepthPrior):
         self.scale, self.took = 1.0, 0.0
         self._found: tuple[TrainingViews, list[list[DepthEstimate]]] | None = None
 
-    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
-        """The prior's depth at the full size of the photos; for the same ones again it is not asked again."""
-        return self.opinions(views, 1)[0]
-
     def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
-        """Those of the prior, likewise: as many as were announced, or one where only small photos are affordable."""
+        """Those of the prior at the full size of the photos; for the same ones again it is not asked again.
+
+        They are as many as were announced, or one where only small photos are affordable.
+        """
         if self._found is None or self._found[0] is not views:
             self._found = views, self._asked(views)
         return self._found[1][:count]

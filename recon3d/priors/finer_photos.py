@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recon3d.priors.resizing import reduced
-from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.priors.types import DepthEstimate, DepthPrior, SeveralOpinions
 from recon3d.views import TrainingViews
 
 TWICE, SOONER = 2.0, 1.4  # times the size of the fit's photos: as far as it goes, and where time is short
 
 
-class FinerPhotos(DepthPrior):
+class FinerPhotos(SeveralOpinions):
     """Another prior, asked on photos of twice the size too: they show thin things that those of the fit blur.
 
     What it is confident of on the larger photos is taken from there; elsewhere, and where a scene has no larger
@@ -38,10 +38,6 @@ class FinerPhotos(DepthPrior):
             raise ValueError(f"FinerPhotos: size is {size}, expected more than 1 and at most 2")
         self.prior, self.least, self.size = prior, least, size
         self.on_larger = prior if on_larger is None else on_larger
-
-    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
-        """The priors' estimates; raises what they raise."""
-        return self.opinions(views, 1)[0]
 
     def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
         """Those of the priors, each on both sizes; where there are fewer on one, they come in turn there."""

@@ -15,7 +15,7 @@ from recon3d.priors.luminance import luminance
 from recon3d.priors.multi_view_stereo import MultiViewStereo
 from recon3d.priors.speckles import without_speckles
 from recon3d.priors.stereo.level import Level, Neighbours, inverse_depth_per_pixel
-from recon3d.priors.types import DepthEstimate, DepthPrior, inverse_of
+from recon3d.priors.types import DepthEstimate, DepthPrior, SeveralOpinions, inverse_of
 from recon3d.priors.view_selection import choose_targets, depth_ranges
 from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
@@ -33,7 +33,7 @@ NO_LANDMARKS = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
 OWN, ANYWAY, HERE, AROUND = 0.63, 0.13, 1.5, 2.0
 
 
-class Fusion(DepthPrior):
+class Fusion(SeveralOpinions):
     """Blends the depth of several priors by what speaks for each, pixel by pixel.
 
     What a prior says of its own confidence does not count: it is measured for all alike (how alike the photos look
@@ -65,18 +65,13 @@ class Fusion(DepthPrior):
             raise ValueError(f"Fusion: smallest is {smallest}, expected at least 1")
         self.priors, self.least, self.smallest = priors, least, smallest
 
-    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
-        """The blended depth of each view.
+    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+        """The blended depth, then what each prior is sure of by itself, the rest blended.
+
+        A prior that by its own evidence is mostly wrong has no opinion.
 
         Raises:
             InputError: for fewer than two views, or where one of the priors raises it.
-        """
-        return self.opinions(views, 1)[0]
-
-    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
-        """The blended depth, then what each prior is sure of by itself, the rest blended; raises as a call does.
-
-        A prior that by its own evidence is mostly wrong has no opinion.
         """
         if len(views) < 2:
             raise InputError(f"fusion holds views against one another: it needs at least two, got {len(views)}")

@@ -10,13 +10,13 @@ from safetensors.numpy import load_file, save_file
 
 from datasets.errors import SceneError
 from datasets.files import replacing
-from recon3d.priors.types import DepthEstimate, DepthPrior
+from recon3d.priors.types import DepthEstimate, DepthPrior, SeveralOpinions
 from recon3d.views import TrainingViews
 
 MEND = "Delete it, and the prior works anew"
 
 
-class KeptDepth(DepthPrior):
+class KeptDepth(SeveralOpinions):
     """Another prior, which works the first time only; then its depth and confidence come from a file, bit for bit.
 
     For several fits of the same photos with other settings. The file is known by its name: give another one for other
@@ -39,16 +39,12 @@ class KeptDepth(DepthPrior):
         self.prior, self.file, self.kept = prior, Path(file), kept
         self.uses_finer = prior.uses_finer
 
-    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
-        """The other prior's estimates.
+    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+        """Those that the file holds.
 
         Raises:
             SceneError: for a file that cannot be used, or was made of views of other sizes.
         """
-        return self.opinions(views, 1)[0]
-
-    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
-        """Those that the file holds; raises as a call does."""
         if not self.file.is_file():
             self._write(self.prior.opinions(views, self.kept))
         try:

@@ -76,3 +76,15 @@ class DepthPrior(ABC):
     def in_less_time(self) -> DepthPrior | None:
         """Another prior that does part of what this one does, and most of its good, or None."""
         return None
+
+
+class SeveralOpinions(DepthPrior):
+    """A prior that has more than one opinion, or asks one that may; a call gives the best of them."""
+
+    def __call__(self, views: TrainingViews) -> list[DepthEstimate]:
+        """The first of the opinions; raises what those raise."""
+        return self.opinions(views, 1)[0]
+
+    @abstractmethod
+    def opinions(self, views: TrainingViews, count: int) -> list[list[DepthEstimate]]:
+        """As :meth:`DepthPrior.opinions` says."""
