@@ -20,6 +20,7 @@ from recon3d.initialisation.clouds import Cloud, back_project, footprint, neighb
 from recon3d.initialisation.density import density_of, scaled_to
 from recon3d.initialisation.far_layer import far_layer
 from recon3d.initialisation.surfaces import Surface, complete_surfaces
+from recon3d.initialisation.ways import guesses_in_the_way
 from recon3d.priors.epipolar import pixel_centres
 from recon3d.priors.landmarks import Landmarks
 from recon3d.priors.types import DepthEstimate, DepthPrior
@@ -144,9 +145,10 @@ class _Prepared:
 class DenseInitialiser(Initialiser):
     """Pixels back-projected by a depth prior and thinned by detail to a budget, one Gaussian each (after NexusGS).
 
-    Holes of the prior are filled by what other views know, then smoothly, with a lower opacity and fewer, larger
-    Gaussians; behind and beyond the photos lies a coarse far layer, unless the background is known. Where the prior
-    knows nothing at all, points are random.
+    Holes of the prior are filled by what other views know, then along the slope of what is around them, with a lower
+    opacity and fewer, larger Gaussians, but not where that would stand in the way of views between the photos. Behind
+    and beyond the photos lies a coarse far layer, unless the background is known. Where the prior knows nothing at
+    all, points are random.
 
     Args:
         prior: gives the depth of the train views.
@@ -215,7 +217,8 @@ class DenseInitialiser(Initialiser):
         surfaces = complete_surfaces(views, estimates)
         densities = [
             density_of(view.image, surface, self.hole_density, self.detail)
-            for view, surface in zip(views.views, surfaces, strict=True)
+            * ~guesses_in_the_way(i, views.cameras, surfaces)
+            for i, (view, surface) in enumerate(zip(views.views, surfaces, strict=True))
         ]
         with_layer = self.far_layer and views.background is None
         return _Prepared(views, estimates, surfaces, densities, [far_layer(views, surfaces)] if with_layer else [])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon3d.priors.agreement import project_known
-from recon3d.priors.filling import fill_smoothly
+from recon3d.priors.filling import fill_sloping
 from recon3d.priors.speckles import without_speckles
 from recon3d.priors.types import DepthEstimate, inverse_of
 from recon3d.priors.visual_hull import VisualHull
@@ -30,7 +30,7 @@ class Surface:
 
 
 def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) -> list[Surface]:
-    """Fill each view's holes with what other views know to be there, then smoothly, within the visual hull if any.
+    """Fill each view's holes with what other views know to be there, then along slopes, within the visual hull if any.
 
     Holes are filled from large patches of depth alone, where there are any: a chance match is a small mistake where it
     is, but would fill all the emptiness around it.
@@ -53,7 +53,7 @@ def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) 
         sure_depth = np.where(large[i] > 0, large[i], project_known(views.cameras, large, i))
         sure = sure_depth > 0
         if sure.any():
-            inverse = fill_smoothly(1 / np.where(sure, sure_depth, 1), sure)
+            inverse = fill_sloping(1 / np.where(sure, sure_depth, 1), sure)
         else:
             inverse = np.full(depth.shape, 1 / np.median(everything))
         if hull is not None:

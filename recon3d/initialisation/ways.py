@@ -19,6 +19,7 @@ NEAR = 98  # percentile of the inverse depth of a photo that counts as the neare
 CELLS = 96  # along the width of a view in which points are held against the surface
 POINTS = 20_000  # of each photo's surface that are looked at
 BEFORE = 0.97  # times the surface's depth, up to which a point stands in front of it
+BLOCK = 4  # side, pixels, of the squares of a guessed surface that stand in the way or do not
 
 
 def in_the_way(positions: np.ndarray, cameras: Cameras, surfaces: Sequence[Surface]) -> np.ndarray:
@@ -36,6 +37,22 @@ def in_the_way(positions: np.ndarray, cameras: Cameras, surfaces: Sequence[Surfa
         for stop in _stops(cameras, i, j):
             result |= _before(positions, known, stop)
     return result
+
+
+def guesses_in_the_way(view: int, cameras: Cameras, surfaces: Sequence[Surface]) -> np.ndarray:
+    """[H, W] bool: where a view's surface is a guess that would stand in the way, to within a few pixels."""
+    surface = surfaces[view]
+    height, width = surface.known.shape
+    y, x = (at.ravel() for at in np.mgrid[:height:BLOCK, :width:BLOCK])
+    y, x = np.minimum(y + BLOCK // 2, height - 1), np.minimum(x + BLOCK // 2, width - 1)
+    guessed = ~surface.known[y, x]
+    blocks = np.zeros(len(x), bool)
+    pixels = np.stack([x, y], axis=1)[guessed] + 0.5
+    points = back_project(cameras.to(dtype=torch.float64), view, pixels, surface.inverse_depth[y, x][guessed])
+    blocks[guessed] = in_the_way(points, cameras, surfaces)
+    grid = blocks.reshape(-(-height // BLOCK), -(-width // BLOCK))
+    found: np.ndarray = np.repeat(np.repeat(grid, BLOCK, axis=0), BLOCK, axis=1)[:height, :width] & ~surface.known
+    return found
 
 
 def _pairs(cameras: Cameras) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,7 @@ import torch
 from datasets.errors import InputError
 from datasets.types import Cameras, View
 from recon3d.priors.epipolar import Pair
-from recon3d.priors.filling import fill_smoothly
+from recon3d.priors.filling import fill_sloping, fill_smoothly
 from recon3d.priors.landmarks import Features, Landmarks, detect, find_landmarks, match
 from recon3d.priors.measured_depth import MeasuredDepth
 from recon3d.priors.planes import find_planes, plane_inverse_depth
@@ -57,6 +57,47 @@ def test_filling_stays_within_the_known_values() -> None:
     np.testing.assert_allclose(fill_smoothly(np.full((1, 1), 3.0), np.ones((1, 1), bool)), 3)
     with pytest.raises(ValueError, match="nothing to fill from"):
         fill_smoothly(values, np.zeros_like(known))
+
+
+def test_sloping_filling_continues_a_falling_plane_beyond_what_is_known() -> None:
+    plane = np.repeat(np.linspace(2.0, 1.0, 96)[None], 64, axis=0)
+    known = np.zeros(plane.shape, bool)
+    known[:, :64] = True
+    sloping, level = (fill(np.where(known, plane, np.nan), known) for fill in (fill_sloping, fill_smoothly))
+    np.testing.assert_array_equal(sloping[known], plane[known])
+    assert np.abs(sloping - plane)[~known].mean() < 0.5 * np.abs(level - plane)[~known].mean()
+
+
+def test_sloping_filling_rises_no_higher_than_what_is_known() -> None:
+    plane = np.repeat(np.linspace(1.0, 2.0, 96)[None], 64, axis=0)
+    known = np.zeros(plane.shape, bool)
+    known[:, :64] = True
+    sloping, level = fill_sloping(plane, known), fill_smoothly(plane, known)
+    assert sloping.max() == plane[known].max()
+    assert (sloping[:, -8:] > level[:, -8:]).all()
+
+
+def test_sloping_filling_of_a_plane_with_holes_is_that_plane() -> None:
+    y, x = np.mgrid[:60, :81]
+    plane = 0.2 + 0.001 * x + 0.002 * y
+    known = np.random.default_rng(0).random(plane.shape) < 0.2
+    known[20:32, 30:45] = False
+    possible = np.minimum(plane, plane[known].max())
+    assert np.abs(fill_sloping(plane, known) - possible).max() < 0.002
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sloping_filling_is_bounded_and_finite_whatever_is_known(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values = random.uniform(0.1, 3, (37, 53))
+    known = random.random(values.shape) < [0.001, 0.01, 0.1, 0.6, 1][seed]
+    known[3, 4] = True
+    filled = fill_sloping(np.where(known, values, np.inf), known)
+    assert (filled >= 0.1 * values[known].min()).all()
+    assert (filled <= values[known].max()).all()
+    np.testing.assert_array_equal(filled[known], values[known])
+    with pytest.raises(ValueError, match="nothing to fill from"):
+        fill_sloping(values, np.zeros_like(known))
 
 
 def test_small_patches_go_and_slanted_surfaces_stay() -> None:

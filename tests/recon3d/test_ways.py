@@ -8,7 +8,7 @@ import torch
 
 from datasets.types import Cameras
 from recon3d.initialisation.surfaces import Surface
-from recon3d.initialisation.ways import in_the_way
+from recon3d.initialisation.ways import guesses_in_the_way, in_the_way
 
 WALL, SIZE, FOCAL = 4.0, (80, 60), 60.0
 
@@ -64,3 +64,25 @@ def test_photos_that_show_no_surface_and_no_points() -> None:
     points = np.random.default_rng(2).uniform(1, 3, (50, 3))
     assert not in_the_way(points, cameras(-1.0, 1.0), [nothing, nothing]).any()
     assert in_the_way(np.zeros((0, 3)), cameras(-1.0, 1.0), [wall(), wall()]).shape == (0,)
+
+
+def test_only_guesses_are_in_the_way_and_only_those_before_what_was_measured() -> None:
+    """One photo guesses its left half: a strip of it before the wall that the other measured, the rest on the wall."""
+    inverse, known = np.full(SIZE[::-1], 1 / WALL), np.ones(SIZE[::-1], bool)
+    known[:, :40] = False
+    inverse[:, 20:60] = 2 / WALL
+    guessing = Surface(inverse, known, np.ones_like(known))
+    found = guesses_in_the_way(0, cameras(0.0, 0.5), [guessing, wall()])
+    assert found.shape == known.shape
+    assert found[:, 20:40].all()
+    assert not found[:, :20].any()
+    assert not found[known].any()
+    assert not guesses_in_the_way(1, cameras(0.0, 0.5), [guessing, wall()]).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (9, 10)])
+def test_guesses_of_photos_whose_size_is_no_multiple_of_a_block(shape: tuple[int, int]) -> None:
+    places = cameras(0.0)
+    small = Cameras(places.world_to_camera, places.intrinsics, torch.tensor([shape[::-1]]))
+    surface = Surface(np.full(shape, 0.25), np.zeros(shape, bool), np.ones(shape, bool))
+    assert guesses_in_the_way(0, small, [surface]).shape == shape
