@@ -15,14 +15,18 @@ from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
 LARGE = 0.0006  # of the photo's pixels, from which on a patch of depth fills the holes around it
+# Small patches are left out where they lie further than OFF (difference of the logarithms of depth) from the surface
+# around them and are no surer than this. Thin things in front of others make such patches too: those need less.
+OFF, UNSURE_BEFORE, UNSURE_BEHIND = 0.25, 0.5, 0.75
 LEAST_ALPHA = 0.02
 SAME_COLOUR = 0.02  # largest difference of a channel between a pixel and the known background
 
 
 @dataclass(frozen=True)
 class Surface:
-    """One view's surface: inverse_depth [H, W] everywhere; known [H, W] bool, where the prior measured it; counts
-    [H, W] bool, where the photo shows a surface at all (neither masked out nor the known background)."""
+    """One view's surface: inverse_depth [H, W] everywhere; known [H, W] bool, where the prior measured it and is
+    believed; counts [H, W] bool, where the photo shows a surface at all (neither masked out nor the known background).
+    """
 
     inverse_depth: np.ndarray
     known: np.ndarray
@@ -33,7 +37,8 @@ def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) 
     """Fill each view's holes with what other views know to be there, then along slopes, within the visual hull if any.
 
     Holes are filled from large patches of depth alone, where there are any: a chance match is a small mistake where it
-    is, but would fill all the emptiness around it.
+    is, but would fill all the emptiness around it. Small patches that are doubtful and far from what is around them
+    are holes as well: floaters begin there.
 
     Raises:
         ValueError: where no view has any depth.
@@ -52,16 +57,25 @@ def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) 
     for i, depth in enumerate(depths):
         sure_depth = np.where(large[i] > 0, large[i], project_known(views.cameras, large, i))
         sure = sure_depth > 0
+        known = depth > 0
         if sure.any():
             inverse = fill_sloping(1 / np.where(sure, sure_depth, 1), sure)
+            known &= (large[i] > 0) | ~_by_chance(depth, inverse, estimates[i].confidence)
         else:
             inverse = np.full(depth.shape, 1 / np.median(everything))
         if hull is not None:
             allowed = hull.nearest(i, inverse, limits)
             inverse = np.where(allowed == 0, inverse, allowed)
-        inverse = np.where(depth > 0, inverse_of(depth), inverse)
-        surfaces.append(Surface(inverse, depth > 0, counts[i]))
+        inverse = np.where(known, inverse_of(depth), inverse)
+        surfaces.append(Surface(inverse, known, counts[i]))
     return surfaces
+
+
+def _by_chance(depth: np.ndarray, inverse: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """[H, W] bool: which of the known depths differ from a surface's inverse depth as chance matches do."""
+    behind = np.log(np.where(depth > 0, depth, 1) * np.maximum(inverse, 1e-12))
+    unsure = confidence < np.where(behind > 0, UNSURE_BEHIND, UNSURE_BEFORE)
+    return unsure & (np.abs(behind) > OFF)
 
 
 def _shows_surface(views: TrainingViews, view: int) -> np.ndarray:

@@ -175,6 +175,33 @@ def test_a_chance_match_does_not_fill_the_hole_around_it(still_life: TrainingVie
         assert error[~known & ~patch].max() < 1
 
 
+@pytest.mark.parametrize(
+    ("side", "nearness", "confidence", "believed"),
+    [
+        (2, 3.0, 0.45, False),
+        (2, 3.0, 0.55, True),
+        (2, 0.3, 0.7, False),
+        (2, 0.3, 0.8, True),
+        (2, 1.1, 0.2, True),
+        (20, 3.0, 0.2, True),
+    ],
+)
+def test_doubtful_small_patches_far_from_their_surroundings_are_holes(
+    still_life: TrainingViews, side: int, nearness: float, confidence: float, believed: bool
+) -> None:
+    patch = np.zeros(SIZE[::-1], bool)
+    patch[40 : 40 + side, 50 : 50 + side] = True
+    depth = np.where(patch, 4 / nearness, 4).astype(np.float32)
+    estimate = DepthEstimate(depth, np.where(patch, confidence, 1).astype(np.float32))
+    for surface in complete_surfaces(still_life, [estimate] * 3):
+        assert surface.known[~patch].all()
+        assert (surface.known[patch] == believed).all()
+        if believed:
+            np.testing.assert_allclose(surface.inverse_depth, 1 / depth, rtol=1e-5)
+        else:
+            np.testing.assert_allclose(surface.inverse_depth, 1 / 4, rtol=0.2)
+
+
 def test_a_view_without_depth_takes_over_what_others_know(still_life: TrainingViews) -> None:
     estimates = Truth()(still_life)
     nothing = np.zeros(SIZE[::-1], np.float32)
