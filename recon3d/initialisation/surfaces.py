@@ -15,8 +15,8 @@ from recon3d.priors.visual_hull import VisualHull
 from recon3d.views import TrainingViews
 
 LARGE = 0.0006  # of the photo's pixels, from which on a patch of depth fills the holes around it
-# Small patches are left out where they lie further than OFF (difference of the logarithms of depth) from the surface
-# around them and are no surer than this. Thin things in front of others make such patches too: those need less.
+# Small patches are left out where their depth is further than OFF (of its logarithm) from that of the surface around
+# them, and their confidence below one of these. Thin things make true ones, in front of what is around: they need less.
 OFF, UNSURE_BEFORE, UNSURE_BEHIND = 0.25, 0.5, 0.75
 LEAST_ALPHA = 0.02
 SAME_COLOUR = 0.02  # largest difference of a channel between a pixel and the known background
