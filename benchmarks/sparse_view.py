@@ -6,7 +6,7 @@
 SCENES holds the folders named in CASES. Each row is a configuration of configs/recon3d with the changes of a variant,
 fitted and tested over several seeds as `recon3d benchmark` does. Finished seeds are kept in OUT, so that the same
 command goes on after an interruption, and measures only what is new after a change of the tables below. OUT/table.json
-and OUT/table.md are brought up to date after each row; benchmarks/sparse_view_pictures.py draws what OUT holds.
+and OUT/table.md, of all rows there, are brought up to date after each; benchmarks/sparse_view_pictures.py draws them.
 
 Seconds include the depth; those of the process also the start of Python and the report. Rows without seconds took the
 depth, which their change does not touch, from a file that an earlier row left: the same bits.
@@ -251,6 +251,11 @@ def write_mirrored(case: Case, scenes: Path, priors: Path, half: bool) -> None:
     shutil.rmtree(whole)
 
 
+def usable(cases: Iterable[str], half: bool) -> list[str]:
+    """Those of ``cases`` that can be measured: LLFF scenes bring their photos in sizes of their own."""
+    return [case for case in cases if not (half and CASES[case].config.startswith("llff"))]
+
+
 def rows_of(cases: Iterable[str], variants: Iterable[str], half: bool = False) -> list[tuple[str, str]]:
     """Case and variant of every row, in the order in which they are measured, but for those that change nothing."""
 
@@ -275,12 +280,14 @@ def measure(case: str, variant: str, scenes: Path, out: Path, seeds: int, half: 
             shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink(missing_ok=True)
 
 
-def finished(out: Path, rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
-    """What `recon3d benchmark` found, by variant and case; rows that are not finished are left out."""
+def finished(out: Path, rows: Iterable[tuple[str, str]], half: bool) -> dict[str, dict[str, Any]]:
+    """What `recon3d benchmark` found, by variant and case; rows that are not finished, or are of another configuration
+    than today's, are left out."""
     found: dict[str, dict[str, Any]] = {}
     for case, variant in rows:
-        path = out / case / variant / "table.json"
-        if path.is_file():
+        path, config = out / case / variant / "table.json", out / case / f"{variant}.yaml"
+        today = compose(CASES[case], VARIANTS[variant], (out / "priors").resolve(), half)
+        if path.is_file() and config.read_text(encoding="utf-8") == today:
             table = json.loads(path.read_text(encoding="utf-8"))
             if not VARIANTS[variant].timed:
                 for values in (table["mean"], table["std"], *table["per_seed"]):
@@ -351,9 +358,9 @@ def _table(rows: list[list[str]]) -> str:
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
 
-def tell(out: Path, rows: Iterable[tuple[str, str]]) -> str:
-    """Write OUT/table.json and OUT/table.md from what is finished; returns the latter's text."""
-    found = finished(out, rows)
+def tell(out: Path, half: bool) -> str:
+    """Write OUT/table.json and OUT/table.md from all that is finished there; returns the latter's text."""
+    found = finished(out, rows_of(usable(CASES, half), VARIANTS, half), half)
     write_json(out / "table.json", {"rows": found, "versions": versions(), "machine": machine()})
     write_text(out / "table.md", text := markdown(found))
     return text
@@ -373,9 +380,7 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="measure nothing: print what is finished")
     parser.add_argument("--background", action="store_true", help="return at once; OUT/log.txt tells how it goes")
     options = parser.parse_args()
-    # LLFF scenes bring their photos in sizes of their own.
-    cases = [case for case in options.cases if not (options.half and CASES[case].config.startswith("llff"))]
-    rows = rows_of(cases, options.variants, options.half)
+    rows = rows_of(usable(options.cases, options.half), options.variants, options.half)
 
     if options.background:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -394,8 +399,8 @@ def main() -> int:
         except InputError as error:
             failed.append(f"{case}, {variant}: {error}")
             print(error, flush=True)
-        tell(options.out, rows)
-    print(f"\n{tell(options.out, rows)}\n{options.out / 'table.json'}")
+        tell(options.out, options.half)
+    print(f"\n{tell(options.out, options.half)}\n{options.out / 'table.json'}")
     for reason in failed:
         print(f"failed: {reason}", file=sys.stderr)
     return 1 if failed else 0

@@ -214,6 +214,23 @@ def test_a_failed_row_does_not_stop_the_others(
     assert "| mcmc |" in capsys.readouterr().out
 
 
+def test_the_table_holds_what_earlier_commands_measured_of_the_same_configuration(
+    script: ModuleType, measured: list[tuple[str, str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    command = ["x", str(tmp_path), f"--out={out}", "--seeds=1", "--variants", "default"]
+    for case in ("fern_2", "fern_3", "lego_8"):
+        monkeypatch.setattr(sys, "argv", [*command, "--cases", case])
+        assert script.main() == 0
+    assert json.loads((out / "table.json").read_text())["rows"]["default"].keys() == {"fern_2", "fern_3", "lego_8"}
+
+    with (out / "fern_2" / "default.yaml").open("a") as config:
+        config.write("budget: 60\n")
+    monkeypatch.setattr(sys, "argv", [*command, "--cases", "lego_8", "--table"])
+    assert script.main() == 0
+    assert json.loads((out / "table.json").read_text())["rows"]["default"].keys() == {"fern_3", "lego_8"}
+
+
 def test_differences_are_between_the_same_seeds(script: ModuleType) -> None:
     found = {"default": {"fern_3": fake_table([20, 21, 30])}, "mcmc": {"fern_3": fake_table([21, 23])}}
     assert script.differences(found, "mcmc", "psnr") == {"fern_3": pytest.approx(1.5)}
