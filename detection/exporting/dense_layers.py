@@ -9,7 +9,7 @@ from detection.backbones import BEVNet
 from detection.backbones.bev import Residual
 from detection.exporting.graph import Graph, Value, normalisation
 from detection.heads import CenterHead
-from detection.heads.coding import CODE, LARGEST_LOG_SIZE, BevGrid
+from detection.heads.coding import CODE, DIVIDE, FRONT, LARGEST_LOG_SIZE, BevGrid
 
 
 def convolution(graph: Graph, value: Value, layer: nn.Conv2d | nn.ConvTranspose2d, norm: nn.Module | None) -> Value:
@@ -84,7 +84,7 @@ def center_head(graph: Graph, value: Value, head: CenterHead, bev: BevGrid) -> d
     places = graph.op("Add", graph.op("Add", graph.columns(code, 0, 2), at), 0.5)
     xy = graph.op("Add", graph.op("Mul", places, _pair(bev.cell)), _pair(bev.low))
     sizes = graph.op("Exp", graph.op("Min", graph.columns(code, 3, 6), LARGEST_LOG_SIZE))
-    yaw = _angle(graph, graph.columns(code, 7, 8), graph.columns(code, 6, 7))
+    yaw = _yaw(graph, graph.columns(code, 6, 7), graph.columns(code, 7, 8), graph.columns(code, FRONT, CODE))
     boxes = graph.op("Concat", xy, graph.columns(code, 2, 3), sizes, yaw, axis=1)
 
     flat = graph.op("Reshape", graph.op("Transpose", heat, perm=[0, 2, 3, 1]), [-1])
@@ -104,13 +104,17 @@ def _pair(values: tuple[float, float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32)
 
 
-def _angle(graph: Graph, sine: Value, cosine: Value) -> Value:
-    """atan2, which ONNX does not have, from the half angle: tan(a / 2) = sin / (length + cos)."""
+def _yaw(graph: Graph, cosine: Value, sine: Value, front: Value) -> str:
+    """The angle in [-pi, pi) whose double has this cosine and sine, and on whose front's side it lies; see
+    :func:`detection.heads.coding.decode_boxes`."""
     length = graph.op("Sqrt", graph.op("Add", graph.op("Mul", sine, sine), graph.op("Mul", cosine, cosine)))
     length = graph.op("Max", length, 1e-30)
-    # Where the cosine is negative the angle to the opposite direction is found, and half a turn added.
-    ahead = graph.op("GreaterOrEqual", cosine, 0.0)
-    half = graph.op("Atan", graph.op("Div", sine, graph.op("Add", length, graph.op("Abs", cosine))))
-    near = graph.op("Mul", half, 2.0)
-    turn = graph.op("Where", graph.op("GreaterOrEqual", sine, 0.0), torch.pi, -torch.pi)
-    return str(graph.op("Where", ahead, near, graph.op("Sub", turn, near)))
+    # ONNX has no atan2: half of the angle of (x, y) is atan(y / (length + x)), here of (sine, -cosine). Where x is
+    # negative, which cancels, half of the angle of (-x, -y) is found, and a quarter turn taken off it or added.
+    ahead = graph.op("GreaterOrEqual", sine, 0.0)
+    half = graph.op("Atan", graph.op("Div", cosine, graph.op("Add", length, graph.op("Abs", sine))))
+    quarter = graph.op("Where", graph.op("Greater", cosine, 0.0), -torch.pi / 2, torch.pi / 2)
+    end = graph.op("Add", graph.op("Where", ahead, graph.op("Neg", half), graph.op("Add", quarter, half)), DIVIDE)
+    # Between -pi / 4 and 3 pi / 4; the other end is half a turn away.
+    other = graph.op("Where", graph.op("GreaterOrEqual", end, 0.0), -torch.pi, torch.pi)
+    return str(graph.op("Where", graph.op("Less", front, 0.0), graph.op("Add", end, other), end))

@@ -1,7 +1,13 @@
-"""Boxes as numbers relative to a cell of the map seen from above, and back."""
+"""Boxes as numbers relative to a cell of the map seen from above, and back.
+
+Points often do not tell the front of an object from its back. A network that learns the cosine and sine of the yaw then
+learns their mean over both, which is no direction at all. So the code has twice the yaw, which both share, and apart
+from it which of the two ends is the front (as SECOND, Yan et al., 2018, classifies the direction).
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +16,9 @@ from torch import Tensor
 from datasets.pointclouds.types import wrap_angle
 from detection.sparse import VoxelGrid
 
-CODE = 8  # offset x, y from the cell's centre in cells; z; log length, width, height; cos, sin of yaw
+CODE = 9  # offset x, y from the cell's centre in cells; z; log length, width, height; cos, sin of 2 yaw; front
+FRONT = CODE - 1  # which of them is more than 0 where the yaw is within a quarter turn of DIVIDE, less elsewhere
+DIVIDE = math.pi / 4  # streets and what crosses them lie along x and y: few objects are seen across this
 LARGEST_LOG_SIZE = 6.0  # 400 m: an untrained network must not overflow
 
 
@@ -38,15 +46,18 @@ class BevGrid:
 
 
 def encode_boxes(boxes: Tensor, cells: Tensor, bev: BevGrid) -> Tensor:
-    """[M, 8] code of boxes [M, 7] relative to cells [M, 2] (y, x)."""
+    """[M, 9] code of boxes [M, 7] relative to cells [M, 2] (y, x); the front is 1 or -1."""
     offsets = bev.positions(boxes[:, :2]) - cells.flip(1) - 0.5
     yaw = boxes[:, 6:]
-    return torch.cat([offsets, boxes[:, 2:3], boxes[:, 3:6].log(), yaw.cos(), yaw.sin()], dim=1)
+    front = 2.0 * ((yaw - DIVIDE).cos() >= 0) - 1
+    return torch.cat([offsets, boxes[:, 2:3], boxes[:, 3:6].log(), (2 * yaw).cos(), (2 * yaw).sin(), front], dim=1)
 
 
 def decode_boxes(code: Tensor, cells: Tensor, bev: BevGrid) -> Tensor:
-    """[M, 7] boxes of a code [M, 8] relative to cells [M, 2] (y, x); yaw in [-pi, pi)."""
+    """[M, 7] boxes of a code [M, 9] relative to cells [M, 2] (y, x); yaw in [-pi, pi)."""
     xy = (code[:, :2] + cells.flip(1) + 0.5) * code.new_tensor(bev.cell) + code.new_tensor(bev.low)
     sizes = code[:, 3:6].clamp(max=LARGEST_LOG_SIZE).exp()
-    yaw = wrap_angle(torch.atan2(code[:, 7:8], code[:, 6:7]))
+    cosine, sine = code[:, 6:7], code[:, 7:8]
+    ahead = torch.atan2(-cosine, sine) / 2 + DIVIDE  # the end within a quarter turn of it
+    yaw = wrap_angle(torch.where(code[:, FRONT:] < 0, ahead + torch.pi, ahead))
     return torch.cat([xy, code[:, 2:3], sizes, yaw], dim=1)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datasets.pointclouds.types import Boxes3D
 from detection.boxes import iou_3d_aligned, rotated_nms
-from detection.heads.coding import CODE, BevGrid, decode_boxes, encode_boxes
+from detection.heads.coding import CODE, FRONT, BevGrid, decode_boxes, encode_boxes
 from detection.heads.losses import distance_iou_loss, focal_loss, per_process
 from detection.heads.targets import Targets
 from detection.sparse import SparseTensor, VoxelGrid
@@ -26,7 +27,8 @@ class LossWeights:
 
     Attributes:
         heat: where objects are.
-        box: L1 of the box's code.
+        box: L1 of the box's code, but for its front.
+        front: logistic loss of which end is the front.
         overlap: distance-IoU of the decoded box.
         quality: L1 of the predicted IoU, as 2 IoU - 1.
         velocity: L1 of the velocity, where it is predicted and known.
@@ -34,6 +36,7 @@ class LossWeights:
 
     heat: float = 1.0
     box: float = 2.0
+    front: float = 0.2
     overlap: float = 1.0
     quality: float = 1.0
     velocity: float = 0.2
@@ -141,7 +144,9 @@ class Head(nn.Module, ABC):
         code = self.code(predictions, targets.rows).float()
         cells = predictions.cells[targets.rows, 1:]
         wanted = encode_boxes(targets.boxes, cells, predictions.bev)
-        losses["box"] = weights.box * scale * (code[:, :CODE] - wanted).abs().sum()
+        losses["box"] = weights.box * scale * (code[:, :FRONT] - wanted[:, :FRONT]).abs().sum()
+        if weights.front:
+            losses["front"] = weights.front * scale * F.softplus(-wanted[:, FRONT] * code[:, FRONT]).sum()
         decoded = decode_boxes(code[:, :CODE], cells, predictions.bev)
         if weights.overlap:
             losses["overlap"] = weights.overlap * scale * distance_iou_loss(decoded, targets.boxes).sum()

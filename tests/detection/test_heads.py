@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from datasets.pointclouds.types import Boxes3D
+from datasets.pointclouds.types import Boxes3D, wrap_angle
 from detection.boxes import iou_3d, iou_3d_aligned
 from detection.heads import CenterHead, Head, LossWeights, Predictions, Selection, SparseHead
-from detection.heads.coding import CODE, BevGrid, decode_boxes, encode_boxes
+from detection.heads.coding import CODE, DIVIDE, FRONT, BevGrid, decode_boxes, encode_boxes
 from detection.heads.losses import distance_iou_loss, focal_loss
 from detection.heads.targets import gaussian_radius, heat_around
 from detection.sparse import SparseTensor, VoxelGrid
@@ -50,6 +50,7 @@ def perfect(head: Head, predictions: Predictions, boxes: list[Boxes3D]) -> Predi
     code = torch.zeros(len(predictions.heat), head.code_size)
     cells = predictions.cells[targets.rows, 1:]
     code[targets.rows, :CODE] = encode_boxes(targets.boxes, cells, predictions.bev)
+    code[targets.rows, FRONT] *= 20  # a logit
     code[targets.rows, CODE] = 1
     if head.velocity:
         code[targets.rows, CODE + 1 :] = targets.velocities
@@ -66,6 +67,36 @@ def test_coding_there_and_back() -> None:
     torch.testing.assert_close(decode_boxes(code, cells, bev), boxes, atol=1e-5, rtol=1e-5)
     code[:, 6:] *= 3  # only the direction counts
     torch.testing.assert_close(decode_boxes(code, cells, bev), boxes, atol=1e-5, rtol=1e-5)
+
+
+def test_front_and_back_differ_in_the_front_alone() -> None:
+    bev, yaw = BevGrid.of(GRID, 32, 32), torch.linspace(-math.pi, math.pi, 721)[:-1]
+    boxes = torch.tensor([[3.0, 1, 0, 4, 2, 1.5, 0]]).repeat(len(yaw), 1)
+    cells = bev.positions(boxes[:, :2]).floor().long().flip(1)
+    boxes[:, 6] = yaw
+    turned = boxes.clone()
+    turned[:, 6] = wrap_angle(yaw + math.pi)
+    code, back = encode_boxes(boxes, cells, bev), encode_boxes(turned, cells, bev)
+    torch.testing.assert_close(code[:, :FRONT], back[:, :FRONT], atol=1e-5, rtol=0)
+    known = (yaw - DIVIDE).cos().abs() > 1e-3  # there an end is on either side
+    assert (~known).sum() == 2
+    assert (code[known, FRONT] == -back[known, FRONT]).all()
+    code[:, FRONT] *= -1
+    found = decode_boxes(code, cells, bev)
+    assert bool(((found[:, 6] >= -math.pi) & (found[:, 6] < math.pi)).all())
+    difference = wrap_angle(found[:, 6] - turned[:, 6])
+    assert bool((difference[known].abs() < 1e-5).all())
+
+
+def test_a_front_that_cannot_be_known_does_not_turn_the_box() -> None:
+    """Of cars whose fronts point either way, with nothing that tells which, a network learns the mean: their axis."""
+    bev, cells = BevGrid.of(GRID, 32, 32), torch.zeros(2, 2, dtype=torch.int64)
+    boxes = torch.tensor([[0.0, 0, 0, 4, 2, 1.5, 0.4], [0.0, 0, 0, 4, 2, 1.5, 0.4 - math.pi]])
+    wanted = encode_boxes(boxes, cells, bev)
+    learned = wanted.mean(dim=0, keepdim=True)
+    assert learned[0, FRONT] == 0
+    axis = decode_boxes(learned, cells[:1], bev)[0, 6]
+    assert abs(math.sin(axis - 0.4)) < 1e-5
 
 
 @pytest.mark.parametrize("name", heads())
@@ -91,7 +122,7 @@ def test_perfect_predictions_cost_nothing(name: str) -> None:
     head, features = heads(velocity=True)[name]
     boxes = [scene(1), scene(2)]
     guessed = head.loss(head(features, GRID), boxes)
-    assert set(guessed) == {"heat", "box", "overlap", "quality", "velocity"}
+    assert set(guessed) == {"heat", "box", "front", "overlap", "quality", "velocity"}
     known = head.loss(perfect(head, head(features, GRID), boxes), boxes)
     for part, value in known.items():
         # The focal loss is not quite zero around objects, where the heat it wants is below one.
@@ -106,7 +137,7 @@ def test_scenes_without_boxes_and_boxes_without_a_place(name: str) -> None:
     head, features = heads()[name]
     losses = head.loss(head(features, GRID), [Boxes3D.empty(), Boxes3D.empty()])
     assert losses["heat"] > 0
-    assert losses["box"] == losses["overlap"] == losses["quality"] == 0
+    assert losses["box"] == losses["front"] == losses["overlap"] == losses["quality"] == 0
     outside = scene(0)
     outside.boxes[:, 0] += 100
     flat = scene(1)
@@ -226,6 +257,6 @@ def test_misuse_is_refused() -> None:
     head, features = heads()["sparse"]
     with pytest.raises(ValueError, match="2 voxels along z"):
         head(replace(features, spatial_shape=(2, 32, 32)), GRID)
-    weights = LossWeights(overlap=0, quality=0)
+    weights = LossWeights(front=0, overlap=0, quality=0)
     head, features = heads(weights=weights)["center"]
     assert set(head.loss(head(features, GRID), [scene(1), scene(2)])) == {"heat", "box"}
