@@ -18,7 +18,7 @@ from datasets.files import replacing
 from detection.detector import Detector
 
 MODEL = "detector.safetensors"
-_FORMAT = "detect3d-1"
+_FORMAT = "detect3d-2"  # 1 had the cosine and sine of the yaw where 2 has those of twice the yaw, and the front
 _MEND = "Give a run folder or file that detect3d fit wrote"
 
 
@@ -91,8 +91,10 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Trained:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        if metadata.get("format") != _FORMAT:
-            raise SceneError(path, "is not a detector", _MEND)
+        written = metadata.get("format", "")
+        if written != _FORMAT:
+            what = "is of another version of this program" if written.startswith("detect3d-") else "is not a detector"
+            raise SceneError(path, what, _MEND)
         about = json.loads(metadata["about"])
         config, features = dict(about["detector"]), about["features"]
         class_names, channels = tuple(map(str, about["class_names"])), tuple(map(str, about["channels"]))

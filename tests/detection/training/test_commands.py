@@ -166,7 +166,18 @@ def test_predict_says_what_is_wrong_with_clouds(run: Path, tmp_path: Path) -> No
         predict_clouds(run, [cloud], out=tmp_path / "found")
 
 
-@pytest.mark.parametrize("kind", ["missing", "text", "truncated", "foreign", "other network", "no class"])
+REFUSALS = {
+    "missing": "there is no such file",
+    "text": "cannot be read",
+    "truncated": "cannot be read",
+    "foreign": "is not a detector",
+    "earlier version": "is of another version",
+    "other network": "do not fit its network",
+    "no class": "cannot be built",
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
 def test_what_is_no_model_is_refused_by_name(run: Path, tmp_path: Path, kind: str) -> None:
     path = run / MODEL
     if kind == "missing":
@@ -182,13 +193,15 @@ def test_what_is_no_model_is_refused_by_name(run: Path, tmp_path: Path, kind: st
         config = json.loads(json.dumps(trained.config))
         if kind == "other network":
             config["init_args"]["head"]["init_args"]["channels"] = 16
-        else:
+        elif kind == "no class":
             config["init_args"]["head"]["class_path"] = "subprocess.Popen"
         about = {"detector": config, "class_names": ["Car", "Pole"], "channels": list("xyzp"), "features": None}
         state = {name: value.contiguous() for name, value in trained.detector.state_dict().items()}
-        save_file(state, path, {"format": "detect3d-1", "about": json.dumps(about)})
-    with pytest.raises(InputError, match=r"detector\.safetensors|holds no"):
+        version = "detect3d-1" if kind == "earlier version" else "detect3d-2"
+        save_file(state, path, {"format": version, "about": json.dumps(about)})
+    with pytest.raises(InputError, match=REFUSALS[kind]) as refusal:
         load_model(path)
+    assert MODEL in str(refusal.value)
 
 
 def test_check_explains(run: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
