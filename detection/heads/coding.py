@@ -16,7 +16,7 @@ from torch import Tensor
 from datasets.pointclouds.types import wrap_angle
 from detection.sparse import VoxelGrid
 
-CODE = 9  # offset x, y from the cell's centre in cells; z; log length, width, height; cos, sin of 2 yaw; front
+CODE = 9  # offset x, y from the cell's centre in cells; z; log length, width, height; half cos, sin of 2 yaw; front
 FRONT = CODE - 1  # which of them is more than 0 where the yaw is within a quarter turn of DIVIDE, less elsewhere
 DIVIDE = math.pi / 4  # streets and what crosses them lie along x and y: few objects are seen across this
 LARGEST_LOG_SIZE = 6.0  # 400 m: an untrained network must not overflow
@@ -49,8 +49,9 @@ def encode_boxes(boxes: Tensor, cells: Tensor, bev: BevGrid) -> Tensor:
     """[M, 9] code of boxes [M, 7] relative to cells [M, 2] (y, x); the front is 1 or -1."""
     offsets = bev.positions(boxes[:, :2]) - cells.flip(1) - 0.5
     yaw = boxes[:, 6:]
+    axis = torch.cat([(2 * yaw).cos(), (2 * yaw).sin()], dim=1) / 2
     front = 2.0 * ((yaw - DIVIDE).cos() >= 0) - 1
-    return torch.cat([offsets, boxes[:, 2:3], boxes[:, 3:6].log(), (2 * yaw).cos(), (2 * yaw).sin(), front], dim=1)
+    return torch.cat([offsets, boxes[:, 2:3], boxes[:, 3:6].log(), axis, front], dim=1)
 
 
 def decode_boxes(code: Tensor, cells: Tensor, bev: BevGrid) -> Tensor:
