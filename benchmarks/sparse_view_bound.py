@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.errors import InputError
 from datasets.geometry import inside, project, unproject
 from datasets.scenes import open_scene
 from datasets.types import Cameras, View
@@ -66,7 +65,7 @@ def main() -> None:
     for index in scene.test:
         view = scene.photos[index].load()
         if view.depth is None:
-            raise InputError(f"{scene.photos[index].path} has no measured depth: this needs a scene of RGB-D photos")
+            parser.error(f"{scene.photos[index].path} has no measured depth: this needs a scene of RGB-D photos")
         seen, colours = shown(view, cameras[index], train, cameras[list(scene.train)])
         guessed = ((view.image - mean) ** 2).mean(axis=2)
         warped = ((view.image - colours) ** 2).mean(axis=2)

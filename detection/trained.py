@@ -93,8 +93,9 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Trained:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         written = metadata.get("format", "")
         if written != _FORMAT:
-            what = "is of another version of this program" if written.startswith("detect3d-") else "is not a detector"
-            raise SceneError(path, what, _MEND)
+            if written.startswith("detect3d-"):
+                raise SceneError(path, "was trained by another version of this program", "Train it again")
+            raise SceneError(path, "is not a detector", _MEND)
         about = json.loads(metadata["about"])
         config, features = dict(about["detector"]), about["features"]
         class_names, channels = tuple(map(str, about["class_names"])), tuple(map(str, about["channels"]))

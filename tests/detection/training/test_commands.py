@@ -171,7 +171,7 @@ REFUSALS = {
     "text": "cannot be read",
     "truncated": "cannot be read",
     "foreign": "is not a detector",
-    "earlier version": "is of another version",
+    "earlier version": "was trained by another version",
     "other network": "do not fit its network",
     "no class": "cannot be built",
 }
