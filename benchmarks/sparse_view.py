@@ -286,8 +286,10 @@ def finished(out: Path, rows: Iterable[tuple[str, str]], half: bool) -> dict[str
     found: dict[str, dict[str, Any]] = {}
     for case, variant in rows:
         path, config = out / case / variant / "table.json", out / case / f"{variant}.yaml"
+        if not path.is_file():
+            continue
         today = compose(CASES[case], VARIANTS[variant], (out / "priors").resolve(), half)
-        if path.is_file() and config.read_text(encoding="utf-8") == today:
+        if config.read_text(encoding="utf-8") == today:
             table = json.loads(path.read_text(encoding="utf-8"))
             if not VARIANTS[variant].timed:
                 for values in (table["mean"], table["std"], *table["per_seed"]):

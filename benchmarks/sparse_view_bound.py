@@ -22,6 +22,7 @@ import torch
 from datasets.geometry import inside, project, unproject
 from datasets.scenes import open_scene
 from datasets.types import Cameras, View
+from recon3d.metrics import psnr
 
 SAME_SURFACE = 0.05  # relative difference of depths; a sensor's are rough
 
@@ -44,11 +45,6 @@ def shown(view: View, camera: Cameras, train: Sequence[View], cameras: Cameras) 
     return (count > 0).reshape(view.depth.shape), colours.reshape(*view.depth.shape, 3)
 
 
-def psnr(squared_error: np.ndarray) -> float:
-    """Of an image's squared error [H, W]."""
-    return float(-10 * np.log10(squared_error.mean()))
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,11 +63,17 @@ def main() -> None:
         if view.depth is None:
             parser.error(f"{scene.photos[index].path} has no measured depth: this needs a scene of RGB-D photos")
         seen, colours = shown(view, cameras[index], train, cameras[list(scene.train)])
-        guessed = ((view.image - mean) ** 2).mean(axis=2)
-        warped = ((view.image - colours) ** 2).mean(axis=2)
         known = view.depth > 0
-        errors = (guessed, np.where(seen, warped, guessed), guessed * ~seen, guessed * (~seen & known))
-        rows.append([known.mean(), seen.mean(), *map(psnr, errors)])
+        guess = np.broadcast_to(mean, view.image.shape)
+        pictures = (
+            guess,
+            np.where(seen[..., None], colours, guess),
+            np.where(seen[..., None], view.image, guess),
+            np.where((seen | ~known)[..., None], view.image, guess),
+        )
+        photo = torch.from_numpy(view.image)
+        reached = (psnr(torch.from_numpy(np.array(picture, np.float32)), photo) for picture in pictures)
+        rows.append([known.mean(), seen.mean(), *reached])
         print(row(scene.photos[index].path.name, rows[-1]))
     print(row("mean", np.mean(rows, axis=0).tolist()))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,17 +17,10 @@ from datasets.errors import InputError
 from recon3d.fitting.command import FitCLI
 from recon3d.priors.kept_depth import KeptDepth
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "sparse_view.py"
-
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sparse_view", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_script("sparse_view")
 
 
 def configuration(script: ModuleType, case: str, variant: str) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -13,18 +12,12 @@ import torch
 
 from datasets.types import Cameras, View
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "sparse_view_bound.py"
 WIDTH, HEIGHT, FOCAL = 40, 20, 40.0
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sparse_view_bound", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_script("sparse_view_bound")
 
 
 def cameras(*x: float) -> Cameras:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,18 +15,12 @@ import pytest
 
 from datasets.pictures import read_picture, save_picture
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "sparse_view_pictures.py"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sparse_view_pictures", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_script("sparse_view_pictures")
 
 
 def row(seconds: float, psnr: float | None, spread: float | None = None) -> dict[str, Any]:
