@@ -96,6 +96,45 @@ def test_las_in_map_coordinates_is_moved_to_where_float32_is_fine(tmp_path: Path
     assert np.allclose(np.diff(read.xyz, axis=0), np.diff(POINTS, axis=0), atol=3e-3)
 
 
+def test_far_clouds_boxes_and_scenes_share_one_world(tmp_path: Path, scene_folder: Path) -> None:
+    """Two tiles of a map, 100 m apart, in single and in double precision, and boxes on them."""
+    far = np.array([5e5, 2e6, 300])
+    (tmp_path / "a.las").write_bytes(las(POINTS + far))
+    np.save(tmp_path / "b.npy", POINTS + far + np.array([100, 0, 0]))
+    box = [*(far + np.arange(3)), 4, 2, 1.5, 0.3]
+    aside = np.array([100, 0, 0])
+    (tmp_path / "boxes.json").write_text(json.dumps({"boxes": [box]}))
+    for order in (("a.las", "b.npy", "boxes.json"), ("boxes.json", "b.npy", "a.las")):
+        contents = open_all([tmp_path / name for name in order], [])
+        found = dict(zip(order, contents.layers, strict=True))
+        offset = contents.scene_to_source[:3, 3]
+        assert np.abs(offset - far).max() < 110
+        one, other, boxes = found["a.las"], found["b.npy"], found["boxes.json"]
+        assert isinstance(one, PointsLayer)
+        assert isinstance(other, PointsLayer)
+        assert isinstance(boxes, BoxesLayer)
+        assert np.allclose(one.cloud(0).xyz + offset, POINTS + far, atol=2e-3)
+        assert np.allclose(other.cloud(0).xyz, one.cloud(0).xyz + aside, atol=2e-3)
+        assert np.allclose(boxes.shown(0).boxes[0, :3].numpy() + offset, box[:3], atol=1e-4)
+
+    cameras = json.loads((scene_folder / "cameras.json").read_text())
+    near = open_all([scene_folder], []).cameras
+    assert near is not None
+    for record in cameras["frames"]:
+        pose = np.array(record["w2c"], np.float64)
+        pose[:3, 3] -= pose[:3, :3] @ far
+        record["w2c"] = pose.tolist()
+    (scene_folder / "cameras.json").write_text(json.dumps(cameras))
+    for order in ((tmp_path / "b.npy", scene_folder), (scene_folder, tmp_path / "b.npy")):
+        contents = open_all(order, [])
+        assert contents.cameras is not None
+        offset = contents.scene_to_source[:3, 3]
+        cloud = next(layer for layer in contents.layers if isinstance(layer, PointsLayer) and layer.name == "b.npy")
+        centres = contents.cameras.cameras.centres.numpy() + offset
+        assert np.allclose(centres, near.cameras.centres.numpy() + far, atol=2e-2)
+        assert np.allclose(cloud.cloud(0).xyz + offset, POINTS + far + aside, atol=2e-2)
+
+
 @pytest.mark.parametrize(
     ("columns", "values"), [(4, {"intensity"}), (5, {"intensity", "ring"}), (8, {"intensity", "doppler"})]
 )
@@ -105,6 +144,31 @@ def test_bin(sweep: Callable[..., Path], columns: int, values: set[str]) -> None
     assert np.array_equal(read.xyz, POINTS)
     assert set(read.values) == values
     assert len(read_cloud(sweep(np.ones((3, 5)), "odd.bin"))) == 3  # 60 bytes: no whole number of KITTI's points
+
+
+def test_radar_is_known_by_the_range_that_it_repeats(sweep: Callable[..., Path]) -> None:
+    points = np.concatenate([POINTS, np.ones((300, 5))], axis=1)
+    points[:, 5] = np.linalg.norm(POINTS, axis=1)
+    read = read_cloud(sweep(points))
+    assert np.array_equal(read.xyz, POINTS)
+    assert set(read.values) == {"intensity", "doppler"}
+    assert len(read_cloud(sweep(points), 4)) == 600
+
+
+@pytest.mark.parametrize("kind", ["float", "uchar", "ushort"])
+@pytest.mark.parametrize("text", [True, False])
+def test_colours_of_ply(tmp_path: Path, kind: str, text: bool) -> None:
+    colour = {"float": [1, 0.5, 0.25], "uchar": [255, 128, 64], "ushort": [65535, 32768, 16384]}[kind]
+    style = "ascii" if text else "binary_little_endian"
+    head = f"ply\nformat {style} 1.0\nelement vertex 2\n" + "".join(f"property float {a}\n" for a in "xyz")
+    head += "".join(f"property {kind} {name}\n" for name in ("red", "green", "blue")) + "end_header\n"
+    numbers = " ".join(map(str, colour))
+    row = struct.pack({"float": "<3f3f", "uchar": "<3f3B", "ushort": "<3f3H"}[kind], 1, 2, 3, *colour)
+    body = f"1 2 3 {numbers}\n".encode() * 2 if text else row * 2
+    (tmp_path / "a.ply").write_bytes(head.encode() + body)
+    rgb = read_cloud(tmp_path / "a.ply").rgb
+    assert rgb is not None
+    assert np.abs(rgb[1].astype(int) - [255, 128, 64]).max() <= 1
 
 
 def test_npy_and_points_that_returned_nothing(tmp_path: Path) -> None:
@@ -277,6 +341,39 @@ def test_kitti_boxes_use_the_calibration_beside_them(tmp_path: Path) -> None:
     contents = open_all([tmp_path], [])
     assert [type(layer) for layer in contents.layers] == [PointsLayer, BoxesLayer]
     assert contents.up.tolist() == [0, 0, 1]
+
+
+def test_boxes_stand_beside_the_cloud_of_their_name(tmp_path: Path, sweep: Callable[..., Path]) -> None:
+    clouds = tmp_path / "clouds"
+    clouds.mkdir()
+    for i in range(3):
+        np.save(clouds / f"{i:06d}.npy", POINTS)
+    frames = [{"frame": name, "boxes": [[float(name), *BOX[1:]]]} for name in ("000002", "000000")]
+    (tmp_path / "boxes.json").write_text(json.dumps({"frames": frames}))
+    results = tmp_path / "results"
+    results.mkdir()
+    for i in (0, 2):
+        (results / f"{i:06d}.txt").write_text(f"Car 0 0 0 0 0 50 50 1.5 1.6 4.0 {i} 1.5 10.0 -1.57\n")
+    for order in ((0, 1, 2), (2, 1, 0)):
+        paths = [[clouds, tmp_path / "boxes.json", results][i] for i in order]
+        contents = open_all(paths, [])
+        assert contents.frame_names == ("000000", "000001", "000002")
+        ours, theirs = (next(x for x in contents.layers if x.name.startswith(n)) for n in ("boxes.json", "results"))
+        assert isinstance(ours, BoxesLayer)
+        assert isinstance(theirs, BoxesLayer)
+        assert [ours.shown(i).boxes[:, 0].tolist() for i in range(3)] == [[0.0], [], [2.0]]
+        assert [-theirs.shown(i).boxes[:, 1].numpy() for i in range(3)] == [
+            pytest.approx([0.0], abs=1e-4),
+            pytest.approx([]),
+            pytest.approx([2.0], abs=1e-4),
+        ]
+    (only,) = (
+        x
+        for x in open_all([clouds / "000002.npy", tmp_path / "boxes.json"], []).layers
+        if x.frames and isinstance(x, BoxesLayer)
+    )
+    assert only.frames == 1
+    assert only.shown(0).boxes[0, 0] == 2
 
 
 def test_scenes_folders_and_several_at_once(tmp_path: Path, scene_folder: Path, sweep: Callable[..., Path]) -> None:

@@ -24,14 +24,29 @@ class BoxesLayer:
         boxes: of each moment.
         class_names: what their labels mean.
         score: boxes with a lower score are hidden.
+        frame_names: of the moments, "" where one has none.
     """
 
-    def __init__(self, name: str, boxes: Sequence[Boxes3D], class_names: Sequence[str], score: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        boxes: Sequence[Boxes3D],
+        class_names: Sequence[str],
+        score: float = 0.0,
+        frame_names: Sequence[str] = (),
+    ) -> None:
         self.name, self.visible = name, True
         self.colour, self.score, self.width = "class", score, 2.0
         self.class_names = tuple(class_names)
-        self._boxes = tuple(boxes)
+        self._boxes, self._frame_names = tuple(boxes), tuple(frame_names)
         self._scored = any(one.scores is not None for one in boxes)
+
+    def follow(self, names: Sequence[str]) -> None:
+        """Take the moments of ``names``, with no boxes in those that have none, if any of them is known here."""
+        known = dict(zip(self._frame_names, self._boxes, strict=False))
+        if known.keys() & set(names):
+            self._boxes = tuple(known.get(name, Boxes3D.empty()) for name in names)
+            self._frame_names = tuple(names)
 
     @property
     def frames(self) -> int:

@@ -18,6 +18,7 @@ from datasets.pointclouds.kitti_calibration import AXES_ONLY, read_calibration, 
 from datasets.pointclouds.kitti_labels import read_objects
 from datasets.pointclouds.types import Boxes3D, wrap_angle
 from datasets.scenes.files import read_bytes, read_json
+from viewer.reading.world import World
 
 _MEND = 'Write {"class_names": [...], "boxes": [[x, y, z, l, w, h, yaw], ...], "labels": [...], "scores": [...]}'
 _MOST = 1_000_000  # boxes of a file
@@ -40,8 +41,8 @@ def is_box_json(document: dict[str, Any]) -> bool:
     )
 
 
-def read_json_boxes(path: Path) -> BoxFile:
-    """Boxes of our JSON.
+def read_json_boxes(path: Path, world: World | None = None) -> BoxFile:
+    """Boxes of our JSON, placed in ``world``.
 
     Raises:
         SceneError: naming the file, what was found, and the mend.
@@ -53,13 +54,13 @@ def read_json_boxes(path: Path) -> BoxFile:
         raise SceneError(path, "its class_names are no list of words", _MEND)
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
         raise SceneError(path, "its frames are no list of objects", _MEND)
-    boxes = tuple(_frame(path, i, frame) for i, frame in enumerate(frames))
+    boxes = tuple(_frame(path, i, frame, world or World()) for i, frame in enumerate(frames))
     if sum(map(len, boxes)) > _MOST:
         raise SceneError(path, f"holds {sum(map(len, boxes))} boxes", f"At most {_MOST} can be shown")
     return BoxFile(boxes, tuple(str(frame.get("frame", "")) for frame in frames), tuple(names))
 
 
-def _frame(path: Path, index: int, frame: dict[str, Any]) -> Boxes3D:
+def _frame(path: Path, index: int, frame: dict[str, Any], world: World) -> Boxes3D:
     def numbers(key: str, shape: tuple[int, ...]) -> np.ndarray:
         try:
             value = np.array(frame[key], np.float64).reshape(shape)
@@ -72,6 +73,7 @@ def _frame(path: Path, index: int, frame: dict[str, Any]) -> Boxes3D:
     boxes = numbers("boxes", (-1, 7))
     if (boxes[:, 3:6] <= 0).any():
         raise SceneError(path, f"frame {index}: a box has a length, width or height that is not positive", _MEND)
+    boxes[:, :3] -= world.of(boxes[:, :3])
     count = len(boxes)
     labels = numbers("labels", (count,)) if "labels" in frame else np.zeros(count)
     scores = numbers("scores", (count,)) if frame.get("scores") is not None else None

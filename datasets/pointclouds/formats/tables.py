@@ -25,14 +25,14 @@ def binary_rows(path: Path, data: bytes, start: int, dtype: np.dtype, count: int
     return np.frombuffer(data, dtype, count, start)
 
 
-def text_rows(path: Path, data: bytes, start: int, columns: int, count: int) -> np.ndarray:
-    """[N, columns] float64 of ``count`` lines of numbers.
+def text_rows(path: Path, data: bytes, start: int, columns: int, count: int, skipped: int = 0) -> np.ndarray:
+    """[N, columns] float64 of ``count`` lines of numbers, ``skipped`` lines behind byte ``start``.
 
     Raises:
         SceneError: where there are fewer, or what is there are no numbers.
     """
     left = max(len(data) - start, 0)
-    if 2 * columns * count > left + 1:  # a digit and a blank each
+    if 2 * (columns * count + skipped) > left + 1:  # a digit and a blank each
         found = f"claims {count} points of {columns} numbers, but {left} bytes of text are left"
         raise SceneError(path, found, CUT_OFF)
     if count == 0:
@@ -40,9 +40,10 @@ def text_rows(path: Path, data: bytes, start: int, columns: int, count: int) -> 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about fewer lines, reported below
-            rows = np.loadtxt(io.BytesIO(data[start:]), np.float64, comments=None, max_rows=count, ndmin=2)
+            text = io.BytesIO(data[start:])
+            rows = np.loadtxt(text, np.float64, comments=None, skiprows=skipped, max_rows=count, ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
-        raise SceneError(path, f"its rows cannot be read as numbers ({error})", CUT_OFF) from error
+        raise SceneError(path, f"its ASCII rows cannot be read as numbers ({error})", CUT_OFF) from error
     if rows.shape != (count, columns):
         found = f"holds {rows.shape[0]} rows of {rows.shape[1]} numbers, its header says {count} of {columns}"
         raise SceneError(path, found, CUT_OFF)

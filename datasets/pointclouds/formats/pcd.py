@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 
 from datasets.errors import SceneError
+from datasets.pointclouds.formats.tables import CUT_OFF, binary_rows, text_rows
 from datasets.scenes.files import read_bytes
-from viewer.reading.tables import CUT_OFF, binary_rows, text_rows
 
 _LONGEST_HEADER = 1 << 14
 _TYPES = {(kind, size) for kind, sizes in (("F", "48"), ("U", "1248"), ("I", "1248")) for size in sizes}
@@ -18,7 +18,8 @@ _LARGEST_RATIO = 300  # LZF copies at most 264 bytes for three
 
 
 def read_pcd(path: Path) -> dict[str, np.ndarray]:
-    """Columns [N] by field name; packed rgb as r, g, b. Fields of several numbers are left out.
+    """Columns [N] by field name; the packed colour rgb or rgba as red, green, blue. Fields of several numbers are left
+    out.
 
     Raises:
         SceneError: for a file that is no PCD, is damaged, or claims more than it holds.
@@ -43,7 +44,7 @@ def read_pcd(path: Path) -> dict[str, np.ndarray]:
     if (packed := next((columns.pop(n) for n in ("rgb", "rgba") if n in columns), None)) is not None:
         bits = np.ascontiguousarray(packed.astype("<f4") if packed.dtype.kind == "f" else packed.astype("<u4"))
         bits = bits.view("<u4")
-        columns |= {c: (bits >> shift & 255).astype(np.uint8) for c, shift in (("r", 16), ("g", 8), ("b", 0))}
+        columns |= {c: (bits >> shift & 255).astype(np.uint8) for c, shift in (("red", 16), ("green", 8), ("blue", 0))}
     return columns
 
 
