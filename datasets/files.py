@@ -8,6 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from datasets.errors import InputError
+
+
+def check_folder(path: Path) -> None:
+    """Raise InputError unless the folder that ``path`` is to be written to is there: before long work, not after it."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}. Make it, or name another")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

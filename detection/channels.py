@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ def select_channels(sample: PointCloudSample, features: Mapping[str, float] | No
     is made of ``doppler``, see :func:`datasets.pointclouds.ego_motion.over_ground`.
 
     Raises:
-        InputError: for a channel that the sample lacks.
+        InputError: for a channel that the sample lacks, and a divisor that is none.
     """
     if features is None:
         return sample
@@ -34,6 +35,8 @@ def select_channels(sample: PointCloudSample, features: Mapping[str, float] | No
             f"{sample.frame}: its points have no channel {missing[0]!r} beside x, y, z, only "
             f"{', '.join(sample.channels[3:]) or 'none'}. Correct data.features or the channels of the data"
         )
+    if wrong := [name for name, divisor in features.items() if not math.isfinite(divisor) or divisor == 0]:
+        raise InputError(f"data.features divides {wrong[0]} by {features[wrong[0]]}: give a number other than 0")
     columns = [0, 1, 2, *(sample.channels.index(name) for name in features)]
     points = sample.points[:, columns]
     points[:, 3:] /= points.new_tensor(list(features.values()))

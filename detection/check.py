@@ -111,10 +111,13 @@ def check(
         out: folder for pictures of a few frames from above, and of all objects of each class; None draws none.
 
     Raises:
-        InputError: for no samples, and a range that is none. Samples that cannot be opened raise their own errors.
+        InputError: for no samples, a range that is none, and no frames to look at. Samples that cannot be opened raise
+            their own errors.
     """
     if not len(samples):
         raise InputError("the data set has no frames to check")
+    if frames < 1:
+        raise InputError(f"frames is {frames}: give how many to look at, 1 or more")
     if point_range is not None and (
         len(point_range) != 6 or any(low >= high for low, high in zip(point_range[:3], point_range[3:], strict=False))
     ):

@@ -93,6 +93,7 @@ def evaluate(
         InputError: for samples without annotation, and for data that the protocol does not fit.
     """
     clock = clock or Clock()
+    protocol.check(samples, samples[0].class_names)
     frames, found = [], []
     for i in tqdm(range(len(samples)), desc="test", unit="frame"):
         sample = samples[i]

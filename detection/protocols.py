@@ -14,6 +14,7 @@ from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.kitti import KittiDataset
 from datasets.pointclouds.kitti_calibration import AXES_ONLY, from_boxes
 from datasets.pointclouds.kitti_labels import KittiObjects
+from datasets.pointclouds.nuscenes import NuScenesDataset
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from detection.evaluation.kitti import (
     ALL_OBJECTS,
@@ -38,6 +39,10 @@ class Score:
 
 class Protocol(ABC):
     """Scores the detections of F frames."""
+
+    @abstractmethod
+    def check(self, samples: Samples, class_names: Sequence[str]) -> None:
+        """Raise InputError where the protocol cannot score ``samples`` of these classes: before they are looked at."""
 
     @abstractmethod
     def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
@@ -72,13 +77,22 @@ class KittiProtocol(Protocol):
         self.overlaps = [STRICT_OVERLAPS] if overlaps is None else list(overlaps)
         self.metrics, self.difficulties = list(metrics), difficulties
 
-    def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
-        """AP by class, metric, overlap and difficulty."""
+    def check(self, samples: Samples, class_names: Sequence[str]) -> None:
+        """Every class needs an overlap, difficulties and 2D boxes KITTI's labels."""
+        for overlaps in self.overlaps:
+            if missing := [name for name in class_names if name not in overlaps]:
+                raise InputError(
+                    f"data.protocol: overlaps say nothing of {missing[0]}: give the overlap that a hit must exceed"
+                )
         if not isinstance(samples, KittiDataset) and (self.difficulties == "kitti" or "2d" in self.metrics):
             raise InputError(
                 "KITTI's difficulties and 2D boxes need data in KITTI's layout: set data.protocol.difficulties to all "
                 "and its metrics to bev and 3d"
             )
+
+    def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
+        """AP by class, metric, overlap and difficulty."""
+        self.check(samples, frames[0].class_names if frames else ())
         names = frames[0].class_names if frames else ()
         truth = [_annotation(samples, i, frame) for i, frame in enumerate(frames)]
         found = [_objects(samples, i, boxes, names) for i, boxes in enumerate(detections)]
@@ -118,11 +132,20 @@ class NuScenesProtocol(Protocol):
     def __init__(self, ranges: Mapping[str, float] | None = None) -> None:
         self.ranges = RANGES if ranges is None else dict(ranges)
 
+    def check(self, samples: Samples, class_names: Sequence[str]) -> None:
+        """Every class needs a range."""
+        if missing := [name for name in class_names if name not in self.ranges]:
+            raise InputError(f"data.protocol: ranges say nothing of {missing[0]}: give the distance to which it counts")
+
     def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
-        """mAP, NDS and mean errors."""
+        """mAP, NDS and mean errors; distances count from the car of nuScenes' own data, else from the axes' origin."""
+        self.check(samples, frames[0].class_names if frames else ())
         truth = [_known(frame) for frame in frames]
         names = frames[0].class_names if frames else ()
-        result = evaluate_nuscenes(truth, detections, names, ranges=self.ranges)
+        origins = None
+        if isinstance(samples, NuScenesDataset):
+            origins = np.stack([samples.frames[i].origin for i in range(len(frames))])
+        result = evaluate_nuscenes(truth, detections, names, origins=origins, ranges=self.ranges)
         values: dict[str, float | None] = {"mAP": 100 * result.mean_ap, "NDS": 100 * result.nds}
         values |= {f"{name} error": None if np.isnan(value) else value for name, value in result.errors.items()}
         return Score(nuscenes_table(result), values)

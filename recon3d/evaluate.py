@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from datasets.errors import SceneError
 from datasets.pictures import save_picture, to_bytes
-from datasets.programs.devices import Device, torch_device
+from datasets.programs.devices import Device
 from datasets.types import Scene
 from recon3d.calibration import Calibration
 from recon3d.fitting.run_folder import FIT, write_text
 from recon3d.metrics import avge, composite, psnr, ssim
 from recon3d.metrics.lpips import NO_WEIGHTS, Lpips, find_lpips
 from recon3d.pictures import colour_depth, colour_error, depth_range, draw, heat
+from recon3d.rendering_device import rendering_device
 from recon3d.runs import METRICS, RENDERS, open_scene_of, open_splat, read_json
 from recon3d.splats import Splat
 from recon3d.uncertainty import predict, told_by_all
@@ -66,7 +67,7 @@ def evaluate_run(
         splat,
         scene,
         lpips=network,
-        device=torch_device(device),
+        device=rendering_device(device),
         pictures=run / RENDERS / "test",
         calibration=calibration,
     )

@@ -20,7 +20,7 @@ from recon3d.initialisation.clouds import Cloud, back_project, footprint, neighb
 from recon3d.initialisation.density import density_of, scaled_to
 from recon3d.initialisation.far_layer import far_layer
 from recon3d.initialisation.surfaces import Surface, complete_surfaces
-from recon3d.initialisation.ways import guesses_in_the_way
+from recon3d.initialisation.ways import Ways
 from recon3d.priors.epipolar import pixel_centres
 from recon3d.priors.landmarks import Landmarks
 from recon3d.priors.types import DepthEstimate, DepthPrior
@@ -69,6 +69,9 @@ class Initialiser(ABC):
     def several(self, views: TrainingViews, seeds: Sequence[int]) -> list[Start]:
         """The start for each of ``seeds``."""
         return [self(views, seed) for seed in seeds]
+
+    def forget(self) -> None:  # noqa: B027 (most keep nothing)
+        """Free what is kept for another start from the same photos."""
 
 
 class SparseInitialiser(Initialiser):
@@ -209,19 +212,25 @@ class DenseInitialiser(Initialiser):
             starts.append(_start(Cloud.concatenate([thinned, *found.behind]), views, found.estimates))
         return starts
 
+    def forget(self) -> None:
+        """Free the surfaces of all photos."""
+        self._prepared = []
+
     def _prepare(self, views: TrainingViews, estimates: list[DepthEstimate]) -> _Prepared:
         """What starts from one depth share; for the same photos and depth as at the last call it is not made again."""
         for made in self._prepared:
             if made.views is views and made.estimates is estimates:
                 return made
         surfaces = complete_surfaces(views, estimates)
+        ways = Ways(views.cameras, surfaces)
         densities = [
-            density_of(view.image, surface, self.hole_density, self.detail)
-            * ~guesses_in_the_way(i, views.cameras, surfaces)
+            density_of(view.image, surface, self.hole_density, self.detail) * ~ways.obstructed_by_guesses(i)
             for i, (view, surface) in enumerate(zip(views.views, surfaces, strict=True))
         ]
         with_layer = self.far_layer and views.background is None
-        return _Prepared(views, estimates, surfaces, densities, [far_layer(views, surfaces)] if with_layer else [])
+        return _Prepared(
+            views, estimates, surfaces, densities, [far_layer(views, surfaces, ways)] if with_layer else []
+        )
 
     def _thinned(
         self,

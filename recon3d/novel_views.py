@@ -16,17 +16,19 @@ from tqdm import tqdm
 from datasets.errors import InputError
 from datasets.files import replacing
 from datasets.pictures import read_picture, save_picture, to_bytes
-from datasets.programs.devices import Device, torch_device
+from datasets.programs.devices import Device
 from datasets.scenes import open_scene
 from datasets.types import Cameras
 from recon3d import paths
 from recon3d.fitting.run_folder import SPLAT, write_text
 from recon3d.pictures import colour_depth, depth_range, draw
+from recon3d.rendering_device import rendering_device
 from recon3d.runs import CAMERAS, RENDERS, VIDEO, open_scene_of, open_splat
 from recon3d.splats import Splat, load_splat
 from recon3d.video import write_video
 
 SHAPES = ("orbit", "spiral", "between")
+DIGEST = "splat_sha256"  # key by which cameras.json of this command is known
 LARGEST_HALF = 6e4  # about what float16 holds
 
 
@@ -70,7 +72,7 @@ def render(
     is_run = not run.is_file()
     source = run / SPLAT if is_run else run
     splat = open_splat(run) if is_run else load_splat(run)
-    on_device = splat.to(torch_device(device))
+    on_device = splat.to(rendering_device(device))
     if path in SHAPES:
         leading = _leading_cameras(run, root, splat, path)
         cameras = _path(path, on_device, leading, frames, sweep or (360.0 if len(leading) == 1 else None))
@@ -101,10 +103,16 @@ def render_frames(splat: Splat, cameras: Cameras, folder: Path, *, source: Path,
         folder: for the results.
         source: the splat's file: frames of another splat, or of another path, are made anew.
         fps: frames a second of the video.
+
+    Raises:
+        InputError: where the folder holds something else than what this writes, which would be deleted.
     """
     listing = _listing(splat, cameras, hashlib.sha256(source.read_bytes()).hexdigest())
     listed = folder / CAMERAS
-    if not (listed.is_file() and listed.read_text(encoding="utf-8", errors="replace") == listing):
+    before = listed.read_text(encoding="utf-8", errors="replace") if listed.is_file() else ""
+    if DIGEST not in before and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder}: holds something else than frames of this command. Choose another --out")
+    if before != listing:
         for old in ("images", "depth"):
             shutil.rmtree(folder / old, ignore_errors=True)
         write_text(listed, listing)
@@ -218,4 +226,4 @@ def _listing(splat: Splat, cameras: Cameras, digest: str) -> str:
     """cameras.json in the source's world, with the splat's digest."""
     records = camera_records(cameras, splat)
     frames = [{"file": _image(i), **record, "depth": _depth(i)} for i, record in enumerate(records)]
-    return json.dumps({"splat_sha256": digest, "frames": frames}, indent=1) + "\n"
+    return json.dumps({DIGEST: digest, "frames": frames}, indent=1) + "\n"

@@ -10,13 +10,14 @@ import torch
 
 from datasets.errors import InputError
 from datasets.pictures import save_picture, to_bytes
-from datasets.programs.devices import Device, torch_device
+from datasets.programs.devices import Device
 from datasets.types import Cameras, Scene
 from recon3d import paths
 from recon3d.camera_map import camera_map
 from recon3d.fitting.run_folder import write_text
 from recon3d.novel_views import camera_records, focus_of
 from recon3d.pictures import heat
+from recon3d.rendering_device import rendering_device
 from recon3d.runs import CAMERAS, SUGGESTION_MAP, SUGGESTIONS, open_scene_of, open_splat
 from recon3d.splats import Splat
 from recon3d.suggestion import Suggestion, suggest_views
@@ -55,7 +56,7 @@ def suggest(
             f"there are no candidates {candidates!r}: give {' or '.join(POOLS)}, or FILE.json with cameras"
         )
     scene, splat = open_scene_of(run, root), open_splat(run)
-    splat = splat.to(torch_device(device))
+    splat = splat.to(rendering_device(device))
     used = scene.cameras[list(scene.train)]
     pool, names = _pool(candidates, scene, splat, used)
     further = scene.cameras[list(scene.test)] if candidates == "photos" else None

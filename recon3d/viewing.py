@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from datasets.errors import InputError, SceneError
-from datasets.programs.devices import torch_device
 from datasets.programs.run_folder import last_checkpoint
 from datasets.scenes import open_scene
 from datasets.types import Cameras, Scene, View
 from recon3d.fitting.run_folder import CONFIG, SPLAT
 from recon3d.gaussians import Gaussians
 from recon3d.pictures import draw
+from recon3d.rendering_device import rendering_device
 from recon3d.runs import read_config
 from recon3d.splats import SUFFIXES, Splat, load_splat
 from recon3d.splats.mean import separated
@@ -106,10 +106,10 @@ def open_for_viewing(path: Path) -> ViewedSplat | None:
         newest = max(found, key=lambda source: source.stat().st_mtime_ns)
         scene = _scene(path)
         splat = load_splat(newest) if newest.name == SPLAT else _from_checkpoint(path, newest, scene)
-        return ViewedSplat(splat.to(torch_device("auto")), sources, scene)
+        return ViewedSplat(splat.to(rendering_device("auto")), sources, scene)
     if path.suffix.lower() not in SUFFIXES or (path.suffix.lower() == ".ply" and not _has_gaussians(path)):
         return None
-    return ViewedSplat(load_splat(path).to(torch_device("auto")), (path,))
+    return ViewedSplat(load_splat(path).to(rendering_device("auto")), (path,))
 
 
 def _from_checkpoint(run: Path, path: Path, scene: Scene | None) -> Splat:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from viewer.accepted import ACCEPTED
 
 EXAMPLES = """examples:
   view3d RUN                                 a window with the splat of a fit and its cameras
@@ -34,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("paths", nargs="+", type=Path, metavar="RUN_OR_FILE", help="what to show; see the README")
+    made.add_argument("paths", nargs="+", type=Path, metavar="RUN_OR_FILE", help=f"what to show: {ACCEPTED}")
     ways = made.add_mutually_exclusive_group()
     ways.add_argument("--shot", type=Path, metavar="OUT.png", help="write a picture and end")
     ways.add_argument("--turntable", type=Path, metavar="OUT.mp4", help="write a video around it and end")
@@ -63,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = (int(found[1]), int(found[2])) if found else (0, 0)
     if not (1 <= size[0] <= 16384 and 1 <= size[1] <= 16384):
         parser().error(f"--size is {arguments.size!r}: give it as 1280x720, at most 16384 a side")
+    if not math.isfinite(arguments.score):
+        parser().error(f"--score is {arguments.score}: give a number")
 
     # Before torch is loaded: its threads must sleep between tasks, not spin on the cores that drawing needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.errors import InputError
+from datasets.files import check_folder
 from datasets.pictures import save_picture
 from datasets.types import Cameras
 from viewer.drawing import draw
@@ -32,8 +33,7 @@ def shot(contents: Contents, path: Path, size: tuple[int, int], view: str | None
     """
     if path.suffix.lower() not in PICTURES:
         raise InputError(f"{path}: a picture is written as {', '.join(PICTURES)}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}. Make it, or name another")
+    check_folder(path)
     check_frame(contents, frame)
     save_picture(path, draw(contents.layers, named_camera(contents, view, *size), frame))
 
@@ -52,10 +52,11 @@ def turntable(
     """Write a video that goes once around what the view looks at; of a sequence, all its moments pass meanwhile.
 
     Raises:
-        InputError: for another suffix than .mp4, no frames, or a view there is not.
+        InputError: for another suffix than .mp4, a folder there is not, no frames, or a view there is not.
     """
     if path.suffix.lower() != ".mp4":
         raise InputError(f"{path}: a video is written as .mp4")
+    check_folder(path)
     if frames < 1 or not 1 <= fps <= 240:
         raise InputError(f"{frames} frames at {fps} a second: give at least one frame, and 1 to 240 a second")
     even = (max(size[0] // 2 * 2, 2), max(size[1] // 2 * 2, 2))

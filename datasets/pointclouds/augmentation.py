@@ -2,7 +2,8 @@
 
 A step is called as ``step(sample, random)`` and returns another sample. Steps change points, boxes and cameras
 together. Channels called range, azimuth and elevation (degrees, either sign) are kept true to the moved points; other
-channels do not depend on where the sensor's axes lie, and stay.
+channels stay, as they do not depend on where the sensor's axes lie. A radar's Doppler does where a sample is shifted or
+tilted: it is true to the place where it was measured.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _split_names(root: Path, split: str) -> list[str]:
     if not path.is_file():
         found = sorted(file.stem for file in path.parent.glob("*.txt"))
         raise SceneError(path, "there is no such split", f"Choose one of {', '.join(found)}" if found else "Write it")
-    names = read_bytes(path).decode(errors="replace").split()
+    names = read_bytes(path).decode("utf-8-sig", "replace").split()
     if not names:
         raise SceneError(path, "names no frames", "Write one name a line")
     return names

@@ -131,7 +131,7 @@ def _frame_names(root: Path, folder: Path, split: str | None) -> list[str]:
     if not path.is_file():
         found = sorted(file.stem for file in path.parent.glob("*.txt"))
         raise SceneError(path, "there is no such split", f"Choose one of {', '.join(found)}" if found else "Write it")
-    names = read_bytes(path).decode(errors="replace").split()
+    names = read_bytes(path).decode("utf-8-sig", "replace").split()
     if not names:
         raise SceneError(path, "names no frames", "Write one name a line")
     if wrong := [name for name in names if Path(name).name != name]:

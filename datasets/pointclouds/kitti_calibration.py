@@ -83,7 +83,7 @@ def read_calibration(path: Path) -> KittiCalibration:
             transform.
     """
     lines: dict[str, np.ndarray] = {}
-    for number, line in enumerate(read_bytes(path).decode(errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_bytes(path).decode("utf-8-sig", "replace").splitlines(), 1):
         key, *words = line.replace(":", " ", 1).split() or [""]
         try:
             values = np.array([float(word) for word in words])

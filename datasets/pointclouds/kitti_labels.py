@@ -67,7 +67,7 @@ def read_objects(path: Path, scored: bool = False) -> KittiObjects:
             positive sizes (which DontCare and purely two-dimensional results, all -1, may have).
     """
     try:
-        lines = read_bytes(path).decode().splitlines()
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise SceneError(path, f"is not text ({error})", "Write it again, as UTF-8") from error
     names, rows = [], []

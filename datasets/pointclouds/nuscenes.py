@@ -90,6 +90,7 @@ class NuScenesFrame:
         boxes: in the key frame's axes.
         cameras, photos: what of CAMERAS the frame has.
         to_global: [4, 4] from our axes of the key frame to the world.
+        origin: [2] where the car's own origin lies in the key frame's axes, from which the benchmark counts distances.
     """
 
     token: str
@@ -98,6 +99,7 @@ class NuScenesFrame:
     cameras: Cameras | None
     photos: tuple[Photo, ...]
     to_global: np.ndarray
+    origin: np.ndarray
 
 
 class NuScenesDataset:
@@ -280,7 +282,8 @@ def _frame(token: str, tables: _Tables, class_names: tuple[str, ...], sweeps: in
     photos = tuple(Photo(path, partial(_view, path)) for path in map(tables.path, seen))
     cameras = _cameras(tables, seen, to_global) if seen else None
     boxes = _boxes(tables, token, from_global, class_names, min_points)
-    return NuScenesFrame(token, tuple(clouds), boxes, cameras, photos, to_global)
+    car = np.array([*tables.get("ego_pose", key["ego_pose_token"])["translation"], 1.0])
+    return NuScenesFrame(token, tuple(clouds), boxes, cameras, photos, to_global, (from_global @ car)[:2])
 
 
 def _view(path: Path) -> View:

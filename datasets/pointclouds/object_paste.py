@@ -86,7 +86,7 @@ def write_objects(database: ObjectDatabase, folder: Path) -> None:
     with replacing(folder / "objects.safetensors") as part:
         save_file({name: value.contiguous() for name, value in tensors.items()}, part)
     with replacing(folder / "objects.json") as part:
-        names = {"class_names": database.class_names, "channels": database.channels, "objects": len(database)}
+        names = {"class_names": database.class_names, "channels": database.channels}
         part.write_text(json.dumps(names, indent=1), encoding="utf-8")
 
 

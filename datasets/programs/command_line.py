@@ -36,7 +36,10 @@ class ErrorsThatHelp(ArgumentParser):
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As jsonargparse's; meanwhile errors name the file."""
         self._reading = str(cfg_path)
-        values = super().parse_path(cfg_path, *args, **kwargs)
+        try:
+            values = super().parse_path(cfg_path, *args, **kwargs)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{cfg_path}: is not UTF-8 text ({error.reason}). Save it again as UTF-8") from error
         self._reading = None
         return values
 

@@ -13,7 +13,9 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from datasets.errors import InputError
 from datasets.programs.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from datasets.programs.command_line import ErrorsThatHelp
 from datasets.programs.run_folder import LOGS
@@ -106,7 +108,10 @@ class RunFolderCLI(LightningCLI):
             *(plugins if isinstance(plugins, list) else [plugins]),
             AtomicCheckpointIO(self._checkpoint_keys, self._program),
         ]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ImportError, ValueError) as error:
+            raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
     def configuration(self) -> str:
         """The full configuration as YAML, to fit again from."""
@@ -115,14 +120,20 @@ class RunFolderCLI(LightningCLI):
         text: str = self.parser.dump(config, skip_none=False)
         return text
 
-    def tell_the_end(self) -> None:
-        """Say on stderr where a fit that ended early stands; one that was interrupted raises KeyboardInterrupt."""
+    def tell_the_end(self) -> bool:
+        """Whether the fit has done all its steps; says on stderr where one that ended early stands.
+
+        Raises:
+            KeyboardInterrupt: where it was interrupted.
+        """
         step, steps = self.trainer.global_step, self.trainer.max_steps
         if self.stop.signal is not None:
             print(f"stopped after step {step} of {steps}; the same command with --resume continues", file=sys.stderr)
             raise KeyboardInterrupt
-        if self.stop.out_of_time and step < steps and self.trainer.is_global_zero:
+        early = self.stop.out_of_time and step < steps
+        if early and self.trainer.is_global_zero:
             print(f"time is up after step {step} of {steps}; the same command with --resume continues", file=sys.stderr)
+        return not early
 
 
 @contextmanager

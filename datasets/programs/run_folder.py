@@ -14,11 +14,18 @@ from datasets.files import replacing
 
 CONFIG, HISTORY = "config.yaml", "history.json"
 CHECKPOINTS, LOGS, PREVIEWS = "checkpoints", "logs", "previews"
+UNFINISHED = "unfinished.txt"  # there while a fit has steps left, whatever results an interrupted one has written
 
 
 def last_checkpoint(run: Path) -> Path:
     """Where the newest checkpoint of a run folder lies."""
     return run / CHECKPOINTS / "last.ckpt"
+
+
+def checkpoint_of(run: Path, *, resume: bool, overwrite: bool) -> Path | None:
+    """The checkpoint that a fit with these options continues from: the same in all processes of a fit."""
+    checkpoint = last_checkpoint(run)
+    return checkpoint if resume and not overwrite and checkpoint.is_file() else None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,11 +72,11 @@ class RunFolders:
     made: tuple[str, ...]
     decisive: tuple[str, ...]
 
-    def prepare(self, run: Path, config: str, *, resume: bool, overwrite: bool) -> Path | None:
-        """Make ``run`` ready for a fit of ``config`` (YAML) and write config.yaml there.
+    def checked(self, run: Path, config: str, *, resume: bool, overwrite: bool) -> Path | None:
+        """Look whether ``run`` may hold a fit of ``config`` (YAML); nothing is changed there.
 
         Args:
-            run: the folder; made where it does not exist.
+            run: the folder; it need not exist.
             config: the full configuration.
             resume: continue from the folder's last checkpoint, if there is one.
             overwrite: delete what an earlier run left there, whatever its configuration was.
@@ -78,31 +85,43 @@ class RunFolders:
             The checkpoint to continue from, or None to begin at the beginning.
 
         Raises:
-            InputError: where the folder holds something else, a run of another configuration, or an unfinished one
-                that is not to be resumed.
+            InputError: where the folder holds something else, a run of another configuration, or a run of this one that
+                is neither to be resumed nor to be overwritten.
         """
         old = run / CONFIG
         if run.is_dir() and any(run.iterdir()) and not old.is_file():
             raise InputError(f"{run}: not empty, and not the folder of a run (no {CONFIG}). Choose another --out")
-        checkpoint = last_checkpoint(run)
-        if old.is_file() and not overwrite:
+        began, ended = last_checkpoint(run).is_file(), (run / self.result).is_file()
+        if (began or ended) and not overwrite:
             if changed := self.differences(_read(old), yaml.safe_load(config)):
                 found, mend = f"a run with another configuration ({'; '.join(changed)})", "Choose another --out"
-            elif checkpoint.is_file() and not (run / self.result).is_file() and not resume:
+            elif resume:
+                found = mend = ""
+            elif began and ((run / UNFINISHED).is_file() or not ended):
                 found, mend = "a run that is not finished", "Give --resume to continue it"
             else:
-                found = mend = ""
+                found, mend = "a finished run of this configuration", "Choose another --out"
             if found:
                 raise InputError(f"{run}: holds {found}. {mend}, or give --overwrite to delete that run")
-        if resume and not overwrite and checkpoint.is_file():
+        return checkpoint_of(run, resume=resume, overwrite=overwrite)
+
+    def claim(self, run: Path, config: str, checkpoint: Path | None) -> None:
+        """Make ``run`` the folder of a fit of ``config`` that continues from ``checkpoint``, or where that is None
+        begins: then what an earlier run left is deleted.
+        """
+        if checkpoint is not None:
             for leftover in checkpoint.parent.glob(".*"):  # of a write that was killed
                 leftover.unlink()
         else:
-            made = (CONFIG, HISTORY, self.result, CHECKPOINTS, LOGS, PREVIEWS, *self.made)
+            made = (CONFIG, UNFINISHED, HISTORY, self.result, CHECKPOINTS, LOGS, PREVIEWS, *self.made)
             for path in [path for name in made for path in run.glob(name)]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        write_text(old, config)
-        return checkpoint if checkpoint.is_file() else None
+        write_text(run / CONFIG, config)
+        write_text(run / UNFINISHED, "This run can be continued with --resume.\n")
+
+    def finish(self, run: Path) -> None:
+        """Note that the fit of ``run`` has done all its steps."""
+        (run / UNFINISHED).unlink(missing_ok=True)
 
     def differences(self, old: Any, new: Any) -> list[str]:
         """``key: old -> new`` of what would change the result, at most four."""

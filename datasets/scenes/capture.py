@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -132,6 +132,8 @@ def scene_from(
         ValueError: for a split that does not fit.
     """
     frames = capture.frames
+    if train and 0 <= train[0] < len(frames):
+        frames = _as_shipped(frames, frames[train[0]])
     if any(not 0 <= index < len(frames) for index in (*train, *test)):
         raise ValueError(f"train {list(train)} and test {list(test)} do not fit a scene of {len(frames)} views")
     names = set()
@@ -169,10 +171,36 @@ def scene_from(
         ),
         points=points,
         bounds=bounds,
-        background=background if train and images.has_alpha(frames[train[0]].path) else None,
+        background=background if train and images.is_cut_out(frames[train[0]].path) else None,
         scene_to_source=scene_to_source,
     )
     return scene.with_split(train, test)
+
+
+def _as_shipped(frames: tuple[Frame, ...], first: Frame) -> tuple[Frame, ...]:
+    """Frames of shipped ``images_N``, cut to whole pixels the way that the ``first`` one's file was: programs round
+    sizes that N does not divide up or down.
+    """
+    full = first.full_size
+    if full is None or not first.path.is_file():
+        return frames
+    height, width = images.read_pixels(first.path).shape[:2]
+    if (width, height) == first.size or abs(width - first.size[0]) > 1 or abs(height - first.size[1]) > 1:
+        return frames  # other sizes are refused where the photo is loaded
+    factor = round(full[0] / first.size[0])
+    downwards = (width, height) == (full[0] // factor, full[1] // factor)
+    return tuple(_resized(frame, factor, math.floor if downwards else math.ceil) for frame in frames)
+
+
+def _resized(frame: Frame, factor: int, cut: Callable[[float], int]) -> Frame:
+    """``frame`` with the size and intrinsics that its photo has at 1/``factor`` of its full size."""
+    full = frame.full_size
+    if full is None:
+        return frame
+    size = (max(cut(full[0] / factor), 1), max(cut(full[1] / factor), 1))
+    x, y = size[0] / frame.size[0], size[1] / frame.size[1]
+    focal, centre = (frame.focal[0] * x, frame.focal[1] * y), (frame.centre[0] * x, frame.centre[1] * y)
+    return replace(frame, size=size, focal=focal, centre=centre)
 
 
 def load_view(frame: Frame, size: tuple[int, int], background: tuple[float, float, float]) -> View:

@@ -149,7 +149,7 @@ def _binary_points(path: Path) -> list[ColmapPoint]:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        text = read_bytes(path).decode()
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SceneError(path, "is not UTF-8 text", MEND) from error
     return (line for line in text.splitlines() if not line.startswith("#"))
@@ -183,7 +183,10 @@ def _text_images(path: Path) -> dict[int, ColmapImage]:
             images[int(number)] = ColmapImage((w, x, y, z), (tx, ty, tz), int(camera), name.strip())
         except ValueError as error:
             raise _bad_line(path, line) from error
-        next(lines, "")  # where on the photo each point lies; may be empty
+        points = next(lines, "").split()  # where on the photo each point lies; may be empty
+        if len(points) % 3 or (points and not points[-1].lstrip("-").isdigit()):
+            found = f"holds the line {' '.join(points)[:80]!r} where the points of {name.strip()} should be"
+            raise SceneError(path, found, "Leave the line after each image empty where it has no points")
     return images
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from datasets.scenes.files import read_bytes, read_npy
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MILLIMETRE = 0.001
+ORIENTATION = 274  # TIFF's number of the tag
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -20,12 +22,16 @@ def read_pixels(path: Path) -> np.ndarray:
     Stored orientation is kept (EXIF rotation is ignored), as structure from motion does.
 
     Raises:
-        SceneError: where it is missing, truncated or no image.
+        SceneError: where it is missing, truncated or no image, and for a TIFF that is to be turned when shown, which
+            programs disagree about.
     """
     data = read_bytes(path)
     mend = "Restore the file from the original"
     if not _is_whole(data):
         raise SceneError(path, f"is a truncated image ({len(data)} bytes)", mend)
+    if (orientation := _tiff_orientation(data)) in range(2, 9):
+        found = f"is a TIFF with the orientation {orientation}"
+        raise SceneError(path, found, "Save it again the way up it is, without that tag (or as PNG)")
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except cv2.error as error:
@@ -37,9 +43,12 @@ def read_pixels(path: Path) -> np.ndarray:
     return pixels
 
 
-def has_alpha(path: Path) -> bool:
-    """Whether an image file holds an alpha channel. JPEG cannot, and is not opened."""
-    return path.suffix.lower() not in (".jpg", ".jpeg") and read_pixels(path).shape[2:] == (4,)
+def is_cut_out(path: Path) -> bool:
+    """Whether an image file has an alpha channel that hides anything. JPEG cannot, and is not opened."""
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return False
+    pixels = read_pixels(path)
+    return pixels.shape[2:] == (4,) and bool((pixels[:, :, 3] < np.iinfo(pixels.dtype).max).any())
 
 
 def read_image(path: Path, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:
@@ -137,10 +146,26 @@ def shrink_depth(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _is_whole(data: bytes) -> bool:
     """False for a PNG or JPEG that ends early, which decoders fill with grey."""
     if data.startswith(b"\x89PNG"):
-        return b"IEND" in data[-64:]
+        return b"IEND\xae\x42\x60\x82" in data
     if not data.startswith(b"\xff\xd8"):
         return True
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if data[position + 1] == 0xFF:  # any number of these may precede a marker
+            position += 1
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return data.find(b"\xff\xd9", position) >= 0  # inside the scan 0xFF is always followed by 0 or a restart
+
+
+def _tiff_orientation(data: bytes) -> int:
+    """What a TIFF says of how to turn it when shown, 1 for not at all and for everything else than a TIFF."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return 1
+    order: Literal["little", "big"] = "little" if data.startswith(b"I") else "big"
+    start = int.from_bytes(data[4:8], order)
+    for i in range(int.from_bytes(data[start : start + 2], order)):
+        entry = data[start + 2 + 12 * i : start + 14 + 12 * i]
+        if int.from_bytes(entry[:2], order) == ORIENTATION:
+            return int.from_bytes(entry[8:10], order)
+    return 1

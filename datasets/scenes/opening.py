@@ -70,6 +70,8 @@ def open_scene(
         raise InputError(f"give either the split {split!r} or explicit train and test indices, not both")
     if (train is None) != (test is None):
         raise InputError("explicit train and test indices go together: give both (test may be empty)")
+    if train is not None and views is not None:
+        raise InputError("views chooses train views of a split: leave it out where train and test are given by index")
     if downscale < 1:
         raise InputError(f"downscale is {downscale}: give 1, 2, 4 ... for full, half, quarter size")
     root = Path(root)

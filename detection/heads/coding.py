@@ -35,14 +35,25 @@ class BevGrid:
     def of(grid: VoxelGrid, height: int, width: int) -> BevGrid:
         """The map of ``height`` x ``width`` cells that networks make of ``grid``.
 
-        Each cell covers a whole number of voxels; the last ones may reach beyond the grid where that has an odd size.
+        Each cell covers a whole number of voxels; the last ones may reach beyond the grid.
         """
-        strides = (round(grid.shape[2] / width), round(grid.shape[1] / height))
+        strides = (_stride(grid.shape[2], width), _stride(grid.shape[1], height))
         return BevGrid(grid.low[:2], (grid.voxel_size[0] * strides[0], grid.voxel_size[1] * strides[1]), height, width)
 
     def positions(self, xy: Tensor) -> Tensor:
         """[M, 2] x, y in cells, of [M, 2] x, y in metres; the centre of the first cell is at (0.5, 0.5)."""
         return (xy - xy.new_tensor(self.low)) / xy.new_tensor(self.cell)
+
+
+def _stride(voxels: int, cells: int) -> int:
+    """Voxels of a cell, where layers with strides made so many ``cells`` of them, each rounding up.
+
+    Where several numbers would do, as with few large cells, it is the power of two among them: strides are.
+    """
+    first = -(-voxels // cells)
+    last = (voxels - 1) // (cells - 1) if cells > 1 else first
+    power = 1 << (first - 1).bit_length()
+    return power if power <= last else first
 
 
 def encode_boxes(boxes: Tensor, cells: Tensor, bev: BevGrid) -> Tensor:

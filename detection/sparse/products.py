@@ -63,7 +63,8 @@ class SparseProduct(torch.autograd.Function):
         working = torch.float64 if features.dtype == torch.float64 else torch.float32
         ctx.save_for_backward(features, weights, ins, outs, counts)
         ctx.working = working
-        product = gather_multiply(features.to(working), weights.to(working), ins, outs, counts, rows)
+        with torch.autocast(features.device.type, enabled=False):
+            product = gather_multiply(features.to(working), weights.to(working), ins, outs, counts, rows)
         return product.to(features.dtype)
 
     @staticmethod
@@ -72,9 +73,10 @@ class SparseProduct(torch.autograd.Function):
         features, weights, ins, outs, counts = ctx.saved_tensors
         gradient = gradient.to(ctx.working)
         to_features = to_weights = None
-        if ctx.needs_input_grad[0]:
-            back = weights.to(ctx.working).transpose(1, 2)
-            to_features = gather_multiply(gradient, back, outs, ins, counts, len(features)).to(features.dtype)
-        if ctx.needs_input_grad[1]:
-            to_weights = weight_gradient(features.to(ctx.working), gradient, ins, outs, counts).to(weights.dtype)
+        with torch.autocast(features.device.type, enabled=False):
+            if ctx.needs_input_grad[0]:
+                back = weights.to(ctx.working).transpose(1, 2)
+                to_features = gather_multiply(gradient, back, outs, ins, counts, len(features)).to(features.dtype)
+            if ctx.needs_input_grad[1]:
+                to_weights = weight_gradient(features.to(ctx.working), gradient, ins, outs, counts).to(weights.dtype)
         return to_features, to_weights, None, None, None, None

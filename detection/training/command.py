@@ -14,15 +14,20 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from datasets.errors import InputError
 from datasets.programs.fit_command import RunFolderCLI, quiet
-from datasets.programs.run_folder import RunFolders, last_checkpoint
+from datasets.programs.run_folder import RunFolders, checkpoint_of
 from detection.channels import select_channels
+from detection.detector import Detector
 from detection.run import METRICS, PICTURES
+from detection.sparse import voxelise
 from detection.trained import MODEL, Trained, save_model
 from detection.training.callbacks import History, Previews, ProgressBar
 from detection.training.data import CloudData
+from detection.training.loader import collate
 from detection.training.module import DetectorModule
 
-RUNS = RunFolders(MODEL, (METRICS, PICTURES), ("seed", "model.", "data.", "trainer.max_epochs", "trainer.precision"))
+_DECISIVE = ("max_epochs", "precision", "gradient_clip_val", "gradient_clip_algorithm", "devices", "num_nodes")
+RUNS = RunFolders(MODEL, (METRICS, PICTURES), ("seed", "model.", "data.", *(f"trainer.{key}" for key in _DECISIVE)))
+LOOKED_AT = 10  # samples at most, among which one must have points within the detector's range
 
 
 class FitCLI(RunFolderCLI):
@@ -91,6 +96,10 @@ def _fit(cli: FitCLI, began: float) -> None:
     run: Path = config.out
     if trainer.max_epochs is None or trainer.max_epochs < 1 or trainer.max_steps != -1:
         raise InputError("give the length of a training as trainer.max_epochs, 1 or more, and no trainer.max_steps")
+    if trainer.accumulate_grad_batches != 1:
+        raise InputError("gradients are not accumulated: set data.batch_size, not trainer.accumulate_grad_batches")
+    if trainer.precision == "16-mixed":
+        raise InputError("trainer.precision 16-mixed is not supported: choose bf16-mixed or 32-true")
     # To Lightning all epochs are one: the loader knows at which step it is, and goes on within an epoch.
     cli.datamodule.epochs = trainer.max_epochs
     trainer.fit_loop.epoch_loop.max_steps = trainer.max_epochs * cli.datamodule.steps_per_epoch(trainer.world_size)
@@ -99,26 +108,29 @@ def _fit(cli: FitCLI, began: float) -> None:
         cli.stop.deadline = began + config.time_limit
     trained = _described(cli)  # what cannot be trained must not touch an earlier run
     if trainer.is_global_zero:
-        checkpoint = RUNS.prepare(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
-    else:  # the first process has prepared the folder before it started this one
-        checkpoint = last_checkpoint(run) if last_checkpoint(run).is_file() else None
+        checkpoint = RUNS.checked(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
+        RUNS.claim(run, cli.configuration(), checkpoint)
+    else:
+        checkpoint = checkpoint_of(run, resume=config.resume, overwrite=config.overwrite)
     history: History = cli.config_init.history
     history.start_clock(began)
     trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
 
-    cli.tell_the_end()
+    finished = cli.tell_the_end()
     if trainer.is_global_zero:
         save_model(run / MODEL, trained)
+        if finished:
+            RUNS.finish(run)
         print(f"{trainer.global_step} steps in {history.seconds:.1f} s: {run / MODEL}", file=sys.stderr)
 
 
 def _described(cli: FitCLI) -> Trained:
-    """The detector with what it needs, after a look at whether network and data fit.
+    """The detector with what it needs, after a look at whether network, data and protocol fit.
 
     Raises:
-        InputError: where numbers of classes or channels disagree.
+        InputError: where they do not.
     """
-    first = cli.datamodule.first
+    data, first = cli.datamodule, cli.datamodule.first
     detector = cli.model.detector
     names, classes = first.class_names, detector.head.classes
     if len(names) != classes:
@@ -126,12 +138,43 @@ def _described(cli: FitCLI) -> Trained:
             f"model.detector's head finds {classes} classes, but the data have {len(names)} ({', '.join(names)}): "
             f"set its init_args.classes to {len(names)}"
         )
-    seen = select_channels(first, cli.datamodule.features).channels
+    if first.boxes is None:
+        raise InputError(f"data.train: {first.frame} has no annotation to learn from. Set its labelled to true")
+    if unknown := [name for name in data.paste if name not in names]:
+        raise InputError(f"data.paste names {unknown[0]!r}, but the data have {', '.join(names)}")
+    if data.test is not None:
+        if data.test[0].class_names != names:
+            raise InputError(
+                f"data.train has the classes {names}, data.test {data.test[0].class_names}: give both the same, in the "
+                "same order"
+            )
+        data.protocol.check(data.test, names)
+    seen = select_channels(first, data.features).channels
     expected = getattr(detector.encoder, "point_channels", len(seen))
     if expected != len(seen):
         raise InputError(
             f"model.detector's encoder takes points of {expected} channels, but the data give {len(seen)} "
             f"({', '.join(seen)}): set its init_args.point_channels to {len(seen)}, or choose data.features"
         )
+    _tried(detector, data)
     config = yaml.safe_load(cli.configuration())["model"]["detector"]
-    return Trained(detector, config, names, first.channels, cli.datamodule.features)
+    return Trained(detector, config, names, first.channels, data.features)
+
+
+def _tried(detector: Detector, data: CloudData) -> None:
+    """Look for boxes in the first sample with points in range, so that parts that do not fit are found out at once."""
+    for i in range(min(len(data.train), LOOKED_AT)):
+        sample = data.first if i == 0 else data.train[i]
+        batch = collate([sample], None if data.features is None else dict(data.features))
+        if len(voxelise(batch.points, batch.batch_index, 1, detector.grid)):
+            break
+    else:
+        raise InputError(
+            f"model.detector: none of the first {i + 1} clouds has a point within its point_range "
+            f"{list(detector.grid.point_range)}. detect3d check says where the points are"
+        )
+    try:
+        detector.eval().detect(batch)
+    except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+        raise InputError(f"model.detector: its parts do not fit together ({str(error).splitlines()[0]})") from error
+    detector.train()

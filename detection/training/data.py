@@ -81,6 +81,7 @@ class CloudData(LightningDataModule):
             raise ValueError(f"data.batch_size is {batch_size} and data.workers {workers}: at least 1 and 0")
         if len(train) == 0:
             raise InputError("there are no samples to train on")
+        Augmented(train, (), fade=fade)  # refuses a fade that is none
         self.train, self.test, self.protocol = train, test, protocol or KittiProtocol()
         self.steps, self.paste, self.fade, self.features = steps or [], paste or {}, fade, features
         self.batch_size, self.workers, self.seed = batch_size, workers, seed

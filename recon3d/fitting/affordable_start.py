@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from recon3d.fitting.affordable_prior import AffordablePrior
 from recon3d.fitting.budget import MORE_FIELDS, PRIOR_SHARE, WRITING, Budget, Clock
 from recon3d.fitting.data import SceneData
@@ -17,7 +19,9 @@ A_STEP = 0.8
 TRIES = 4  # renders, the quickest of which counts: the first loads kernels, others are disturbed
 
 
-def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: int) -> dict[str, float]:
+def begin_within(
+    module: SplatModule, data: SceneData, budget: Budget, steps: int, device: torch.device
+) -> dict[str, float]:
     """Make the first Gaussians of ``module``.
 
     Only a start from a depth prior adapts. There are as many fields as the time allows most of ``steps`` with, at most
@@ -29,6 +33,7 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
         data: its photos.
         budget: the time for everything.
         steps: how many the configuration asks for.
+        device: where the steps will be taken.
 
     Returns:
         What was decided, for the record: scale of the photos for the prior, the seconds it took, the fields, and of how
@@ -44,28 +49,34 @@ def begin_within(module: SplatModule, data: SceneData, budget: Budget, steps: in
     initialiser.prior = prior
     if free:
         module.fields = 1
+    began = budget.clock()
     module.begin(data.views)
+    of_start = max(budget.clock() - began - prior.took, 0)
     if free:
         begun = 1, initialiser.budget
-        of_one, left = steps * seconds_of_step(module, data, budget.clock), budget.left - WRITING
-        while fields > 1 and ENOUGH * fields * of_one > left:
+        of_one, left = steps * seconds_of_step(module, data, budget.clock, device), budget.left - WRITING
+        while fields > 1 and ENOUGH * fields * of_one + (fields - 1) * of_start > left:
             fields -= 1
         if of_one > SAFE * left:
             initialiser.budget = max(round(initialiser.further * initialiser.budget), 1)
         if (fields, initialiser.budget) != begun:
             module.fields = fields
             module.begin(data.views)
+    initialiser.prior = prior.prior  # and with it goes the depth that was found
     facts = {"prior_scale": prior.scale, "prior_seconds": round(prior.took, 2)}
     return facts | {"fields": module.fields, "pixels": initialiser.budget}
 
 
-def seconds_of_step(module: SplatModule, data: SceneData, clock: Clock) -> float:
-    """About how long a step takes, over all of a fit on the CPU; on a GPU it takes less."""
-    batch = data.batch(0, module.device)
+def seconds_of_step(module: SplatModule, data: SceneData, clock: Clock, device: torch.device) -> float:
+    """About how long a step takes on ``device``, over all of a fit."""
+    batch, background = data.batch(0, device), module.background.to(device)
     took = []
     for _ in range(TRIES):
+        gaussians = module.gaussians.to(device)
         began = clock()
-        render(module.gaussians, batch.camera, background=module.background).colour.sum().backward()
+        render(gaussians, batch.camera, background=background).colour.sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         took.append(clock() - began)
     module.zero_grad(set_to_none=True)
     return A_STEP * min(took)

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from recon3d.fitting.budget import Budget, Clock, Pace, duration
 from recon3d.fitting.callbacks import History, Previews, ProgressBar
 from recon3d.fitting.data import SceneData
 from recon3d.fitting.module import SplatModule
+from recon3d.rendering_device import why_not_cuda
 from recon3d.report import write_report
 from recon3d.splats import Splat, save_splat
 
@@ -43,7 +43,7 @@ class FitCLI(RunFolderCLI):
             module=SplatModule,
             data=SceneData,
             trainer={
-                "accelerator": "cuda" if torch.cuda.is_available() and find_spec("gsplat") else "cpu",
+                "accelerator": "cpu" if why_not_cuda() else "cuda",
                 "max_steps": 1000,
                 "max_epochs": -1,
             },
@@ -105,12 +105,16 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
         raise InputError(f"trainer.max_steps is {cli.trainer.max_steps}, expected at least 1")
     if config.time_limit is not None:
         cli.stop.deadline = began + config.time_limit
-    if torch.cuda.is_available() and not find_spec("gsplat"):
-        print("fitting on the CPU: for CUDA, install the extra `cuda`, which brings gsplat", file=sys.stderr)
-    # The photos first: a scene that cannot be used must not touch an earlier run.
+    on_cuda = cli.trainer.strategy.root_device.type == "cuda"
+    if torch.cuda.is_available() and (reason := why_not_cuda()):
+        if on_cuda:
+            raise InputError(f"{reason}. Or give --trainer.accelerator cpu")
+        print(f"fitting on the CPU: {reason}", file=sys.stderr)
+    # Photos and start first: what cannot be fitted must not touch an earlier run.
     steps = max(cli.trainer.max_steps, config.steps_per_view * len(cli.datamodule.views))
     cli.trainer.fit_loop.epoch_loop.max_steps = steps
-    checkpoint = run_folder.RUNS.prepare(run, cli.configuration(), resume=config.resume, overwrite=config.overwrite)
+    runs, whole = run_folder.RUNS, cli.configuration()
+    checkpoint = runs.checked(run, whole, resume=config.resume, overwrite=config.overwrite)
     history: History = cli.config_init.history
     history.start_clock(began, clock)
     budget = None if config.budget is None else Budget(config.budget, clock, began)
@@ -120,14 +124,16 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
     elif budget is None:
         cli.model.begin(cli.datamodule.views)
     else:
-        start = begin_within(cli.model, cli.datamodule, budget, steps)
+        start = begin_within(cli.model, cli.datamodule, budget, steps, cli.trainer.strategy.root_device)
+    cli.model.initialiser.forget()
+    runs.claim(run, whole, checkpoint)
     pace = None if budget is None else Pace(budget, start)
     if pace is not None:
         # First, before those that look whether a step was the last.
         cli.trainer.callbacks.insert(0, pace)  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
-    cli.tell_the_end()
+    finished = cli.tell_the_end()
     save_splat(run / run_folder.SPLAT, splat := splat_of(cli.model, cli.datamodule))
     facts = {
         "seconds": round(history.seconds, 2),
@@ -137,6 +143,8 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
         "start": {} if pace is None else pace.start,
     }
     run_folder.write_text(run / run_folder.FIT, json.dumps(facts, indent=1) + "\n")
+    if finished:
+        runs.finish(run)
     print(f"{len(splat)} Gaussians in {history.seconds:.1f} s: {run / run_folder.SPLAT}", file=sys.stderr)
     print(f"report: {write_report(run)}", file=sys.stderr)
 

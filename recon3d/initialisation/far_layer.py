@@ -16,7 +16,7 @@ from scipy.ndimage import percentile_filter
 from datasets.geometry import inside, project
 from recon3d.initialisation.clouds import Cloud, back_project, footprint
 from recon3d.initialisation.surfaces import Surface
-from recon3d.initialisation.ways import in_the_way
+from recon3d.initialisation.ways import Ways
 from recon3d.views import TrainingViews
 
 BORDER = 0.3  # of the photo's sides, by which the layer reaches beyond them
@@ -29,7 +29,7 @@ OPACITY = 0.9
 SIZE = 0.8  # standard deviation, of the spacing
 
 
-def far_layer(views: TrainingViews, surfaces: Sequence[Surface]) -> Cloud:
+def far_layer(views: TrainingViews, surfaces: Sequence[Surface], ways: Ways) -> Cloud:
     """Points of the far layers of all views that no photo would see in front of its surface, nor views between them."""
     cameras = views.cameras.to(dtype=torch.float64)
     clouds = []
@@ -52,7 +52,7 @@ def far_layer(views: TrainingViews, surfaces: Sequence[Surface]) -> Cloud:
         opacities, source = np.full(len(positions), OPACITY), np.full(len(positions), i)
         clouds.append(Cloud(positions, colours[row, column], sizes, opacities, source)[hidden])
     layer_points = Cloud.concatenate(clouds)
-    return layer_points[~in_the_way(layer_points.positions, cameras, surfaces)]
+    return layer_points[~ways.obstructed_by(layer_points.positions)]
 
 
 def _layer_of(image: np.ndarray, surface: Surface) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:

@@ -17,53 +17,71 @@ ALIKE = 0.5  # cosine between the axes of two cameras between which novel views 
 STOPS = (-0.25, 0.25, 0.5, 0.75, 1.25)  # of the way from one camera to another
 NEAR = 98  # percentile of the inverse depth of a photo that counts as the nearest it shows
 CELLS = 96  # along the width of a view in which points are held against the surface
-POINTS = 20_000  # of each photo's surface that are looked at
+POINTS, POINTS_IN_ALL = 20_000, 180_000  # of each photo's surface that are looked at at most, and of all of them
+PARTNERS = 8  # cameras nearest to one, to which ways lead from it
 BEFORE = 0.97  # times the surface's depth, up to which a point stands in front of it
 BLOCK = 4  # side, pixels, of the squares of a guessed surface that stand in the way or do not
 
 
-def in_the_way(positions: np.ndarray, cameras: Cameras, surfaces: Sequence[Surface]) -> np.ndarray:
-    """[N] bool: which of positions [N, 3], that no photo sees, would stand in the way of views between the photos.
+class Ways:
+    """The ways between cameras that look alike, and what is known of what is seen from there.
 
-    Those are points nearer to the way between two cameras that look alike than anything that these see, and points in
-    front of a measured surface, seen from a few places on that way and a little beyond its ends.
+    Args:
+        cameras: of the photos.
+        surfaces: of each photo.
     """
-    cameras = cameras.to(dtype=torch.float64)
-    known = np.concatenate([_points_of(cameras, i, surface) for i, surface in enumerate(surfaces)])
-    clearance = [_nearest(surface) for surface in surfaces]
-    result = np.zeros(len(positions), bool)
-    for i, j in _pairs(cameras):
-        result |= _beside(positions, cameras, i, j, clearance)
-        for stop in _stops(cameras, i, j):
-            result |= _before(positions, known, stop)
-    return result
 
+    def __init__(self, cameras: Cameras, surfaces: Sequence[Surface]) -> None:
+        self.cameras, self.surfaces = cameras.to(dtype=torch.float64), surfaces
+        most = min(POINTS, POINTS_IN_ALL // max(len(surfaces), 1))
+        known = [_points_of(self.cameras, i, surface, most) for i, surface in enumerate(surfaces)]
+        self._clearance = [_nearest(surface) for surface in surfaces]
+        self._pairs = list(_pairs(self.cameras))
+        points = np.concatenate(known) if known else np.zeros((0, 3))
+        self._stops = [_Stop(camera, points) for i, j in self._pairs for camera in _stops(self.cameras, i, j)]
 
-def guesses_in_the_way(view: int, cameras: Cameras, surfaces: Sequence[Surface]) -> np.ndarray:
-    """[H, W] bool: where a view's surface is a guess that would stand in the way, to within a few pixels."""
-    surface = surfaces[view]
-    height, width = surface.known.shape
-    y, x = (at.ravel() for at in np.mgrid[:height:BLOCK, :width:BLOCK])
-    y, x = np.minimum(y + BLOCK // 2, height - 1), np.minimum(x + BLOCK // 2, width - 1)
-    guessed = ~surface.known[y, x]
-    blocks = np.zeros(len(x), bool)
-    pixels = np.stack([x, y], axis=1)[guessed] + 0.5
-    points = back_project(cameras.to(dtype=torch.float64), view, pixels, surface.inverse_depth[y, x][guessed])
-    blocks[guessed] = in_the_way(points, cameras, surfaces)
-    grid = blocks.reshape(-(-height // BLOCK), -(-width // BLOCK))
-    found: np.ndarray = np.repeat(np.repeat(grid, BLOCK, axis=0), BLOCK, axis=1)[:height, :width] & ~surface.known
-    return found
+    def obstructed_by(self, positions: np.ndarray) -> np.ndarray:
+        """[N] bool: which of positions [N, 3], that no photo sees, would stand in the way of views between the photos.
+
+        Those are points nearer to the way between two cameras that look alike than anything that these see, and points
+        in front of a measured surface, seen from a few places on that way and a little beyond its ends.
+        """
+        result = np.zeros(len(positions), bool)
+        for i, j in self._pairs:
+            result |= _beside(positions, self.cameras, i, j, self._clearance)
+        for stop in self._stops:
+            result |= stop.sees_before(positions)
+        return result
+
+    def obstructed_by_guesses(self, view: int) -> np.ndarray:
+        """[H, W] bool: where a view's surface is a guess that would stand in the way, to within a few pixels."""
+        surface = self.surfaces[view]
+        height, width = surface.known.shape
+        y, x = (at.ravel() for at in np.mgrid[:height:BLOCK, :width:BLOCK])
+        y, x = np.minimum(y + BLOCK // 2, height - 1), np.minimum(x + BLOCK // 2, width - 1)
+        guessed = ~surface.known[y, x]
+        blocks = np.zeros(len(x), bool)
+        pixels = np.stack([x, y], axis=1)[guessed] + 0.5
+        points = back_project(self.cameras, view, pixels, surface.inverse_depth[y, x][guessed])
+        blocks[guessed] = self.obstructed_by(points)
+        grid = blocks.reshape(-(-height // BLOCK), -(-width // BLOCK))
+        found: np.ndarray = np.repeat(np.repeat(grid, BLOCK, axis=0), BLOCK, axis=1)[:height, :width] & ~surface.known
+        return found
 
 
 def _pairs(cameras: Cameras) -> Iterator[tuple[int, int]]:
-    axes = cameras.world_to_camera[:, 2, :3].numpy()
+    """Pairs that look alike, of each camera and its :data:`PARTNERS` nearest ones."""
+    axes, centres = cameras.world_to_camera[:, 2, :3].numpy(), cameras.centres.numpy()
     alike = axes @ axes.T > ALIKE
+    apart = np.linalg.norm(centres[:, None] - centres, axis=2)
+    rank = apart.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    alike &= (rank <= PARTNERS) | (rank.T <= PARTNERS)
     return ((i, j) for i in range(len(axes)) for j in range(i + 1, len(axes)) if alike[i, j])
 
 
-def _points_of(cameras: Cameras, view: int, surface: Surface) -> np.ndarray:
+def _points_of(cameras: Cameras, view: int, surface: Surface, most: int) -> np.ndarray:
     y, x = np.nonzero(surface.known & surface.counts)
-    every = slice(None, None, max(1, len(x) // POINTS))
+    every = slice(None, None, max(1, len(x) // most))
     y, x = y[every], x[every]
     return back_project(cameras, view, np.stack([x, y], axis=1) + 0.5, surface.inverse_depth[y, x])
 
@@ -92,22 +110,31 @@ def _stops(cameras: Cameras, i: int, j: int) -> Iterator[Cameras]:
         yield Cameras(torch.from_numpy(pose)[None], cameras.intrinsics[i : i + 1], cameras.sizes[i : i + 1])
 
 
-def _before(positions: np.ndarray, known: np.ndarray, camera: Cameras) -> np.ndarray:
-    """[N] bool: which of positions a camera sees in front of all that is known [M, 3] around the same place."""
-    width, height = camera.size
-    cell = width / CELLS
-    rows = int(height / cell) + 1
+class _Stop:
+    """A place to look from, and the depth of the nearest thing known in each cell of its view, infinite where nothing
+    is.
+    """
 
-    def seen(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        pixels, depth = project(torch.from_numpy(points), camera)
-        which = np.flatnonzero(inside(pixels, depth, camera)[0].numpy())
-        x, y = (pixels[0, which].numpy() / cell).astype(np.int64).T
-        return which, np.minimum(y, rows - 1) * CELLS + np.minimum(x, CELLS - 1), depth[0, which].numpy()
+    def __init__(self, camera: Cameras, known: np.ndarray) -> None:
+        self.camera = camera
+        width, height = camera.size
+        self.cell = width / CELLS
+        self.rows = int(height / self.cell) + 1
+        self.nearest = np.full(self.rows * CELLS, np.inf)
+        _, place, depth = self._seen(known)
+        np.minimum.at(self.nearest, place, depth)
 
-    nearest = np.full(rows * CELLS, np.inf)
-    _, place, depth = seen(known)
-    np.minimum.at(nearest, place, depth)
-    result = np.zeros(len(positions), bool)
-    which, place, depth = seen(positions)
-    result[which] = np.isfinite(nearest[place]) & (depth < BEFORE * nearest[place])
-    return result
+    def sees_before(self, positions: np.ndarray) -> np.ndarray:
+        """[N] bool: which of positions [N, 3] it sees in front of all that is known around the same place."""
+        result = np.zeros(len(positions), bool)
+        which, place, depth = self._seen(positions)
+        nearest = self.nearest[place]
+        result[which] = np.isfinite(nearest) & (depth < BEFORE * nearest)
+        return result
+
+    def _seen(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which points are in the view, and of those the cell and the depth."""
+        pixels, depth = project(torch.from_numpy(points), self.camera)
+        which = np.flatnonzero(inside(pixels, depth, self.camera)[0].numpy())
+        x, y = (pixels[0, which].numpy() / self.cell).astype(np.int64).T
+        return which, np.minimum(y, self.rows - 1) * CELLS + np.minimum(x, CELLS - 1), depth[0, which].numpy()

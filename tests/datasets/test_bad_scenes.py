@@ -217,6 +217,25 @@ def jpg(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", pixels)[1].tobytes()
 
 
+def turned_tiff(pixels: np.ndarray, orientation: int) -> bytes:
+    """A TIFF as OpenCV writes it, its tag of the resolution's unit made that of the orientation."""
+    data = bytearray(cv2.imencode(".tiff", pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes())
+    start = int.from_bytes(data[4:8], "little")
+    for at in range(start + 2, start + 2 + 12 * int.from_bytes(data[start : start + 2], "little"), 12):
+        if int.from_bytes(data[at : at + 2], "little") == 262:  # photometric interpretation: RGB for three channels
+            entry = bytes(data[at : at + 12])
+            count = int.from_bytes(data[start : start + 2], "little")
+            rest = data[start + 2 : start + 2 + 12 * count]
+            more = (274).to_bytes(2, "little") + entry[2:8] + orientation.to_bytes(4, "little")
+            entries = sorted([bytes(rest[i : i + 12]) for i in range(0, len(rest), 12)] + [more])
+            ordered = sorted(entries, key=lambda e: int.from_bytes(e[:2], "little"))
+            end = len(data)
+            data[4:8] = end.to_bytes(4, "little")
+            data += (count + 1).to_bytes(2, "little") + b"".join(ordered) + bytes(4)
+            return bytes(data)
+    raise AssertionError("OpenCV writes TIFF in another way now")
+
+
 NOISE = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
 IMAGES: dict[str, tuple[bytes | None, str]] = {
     "missing": (None, "there is no such file"),
@@ -229,6 +248,8 @@ IMAGES: dict[str, tuple[bytes | None, str]] = {
     "JPEG without its end": (jpg(NOISE)[:-2], "truncated"),
     "JPEG start alone": (jpg(NOISE)[:3], "truncated"),
     "PNG with damaged pixels": (png(NOISE)[:100] + b"\0" * 400 + png(NOISE)[500:], "readable image"),
+    "TIFF on its head": (turned_tiff(NOISE, 3), "a TIFF with the orientation 3"),
+    "TIFF on its side": (turned_tiff(NOISE, 6), "a TIFF with the orientation 6"),
     "another size": (png(NOISE[:, :39]), "measures 39x30 where its camera says 40x30"),
     "turned": (png(np.rot90(NOISE).copy()), "measures 30x40"),
 }
@@ -339,6 +360,7 @@ def test_options_that_exclude_one_another(tmp_path: Path) -> None:
         ({"split": "lff"}, "choose one of llff, dtu, blender8, every_nth"),
         ({"split": "llff", "train": [1], "test": [0]}, "not both"),
         ({"train": [1]}, "go together"),
+        ({"train": [1], "test": [0], "views": 2}, "leave it out"),
         ({"downscale": 0}, "downscale is 0"),
     ):
         with pytest.raises(ValueError, match=says):

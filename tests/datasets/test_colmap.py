@@ -177,6 +177,19 @@ def test_wrong_text_is_named(truth, tmp_path: Path, file: str, old: str, new: st
         open_scene(tmp_path)
 
 
+def test_text_without_lines_for_points_is_named_and_a_byte_order_mark_is_none(truth, tmp_path: Path) -> None:
+    write(truth, tmp_path, False)
+    path = tmp_path / "sparse" / "0" / "images.txt"
+    text = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert len(open_scene(tmp_path).photos) == len(truth.names)
+    lines = [line for line in text.splitlines() if line.startswith("#") or ".png" in line]
+    for names in ("", " a b"):
+        path.write_text("\n".join(line + names if ".png" in line else line for line in lines))
+        with pytest.raises(SceneError, match=r"images\.txt.*where the points of .* should be"):
+            open_scene(tmp_path)
+
+
 def test_a_zero_quaternion_is_refused(truth, tmp_path: Path) -> None:
     write(truth, tmp_path, False)
     path = tmp_path / "sparse" / "0" / "images.txt"

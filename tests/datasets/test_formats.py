@@ -96,6 +96,40 @@ def test_shipped_sizes_are_used_by_other_formats_too(truth, tmp_path: Path, kind
     np.testing.assert_allclose(scene.cameras.intrinsics[0, 1].numpy(), [0, 35 * 8 / 30, 15 * 8 / 30], rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["cameras_json", "transforms"])
+def test_shipped_sizes_may_be_rounded_down(truth, tmp_path: Path, kind: str) -> None:
+    getattr(truth, f"write_{kind}")(tmp_path)
+    (tmp_path / "images_4").mkdir()
+    for name, image in zip(truth.names, truth.images, strict=True):
+        cv2.imwrite(str(tmp_path / "images_4" / name), cv2.resize(image, (10, 7), interpolation=cv2.INTER_AREA))
+    scene = open_scene(tmp_path, downscale=4)
+    assert scene.cameras.size == (10, 7)
+    assert scene.photos[9].load().image.shape == (7, 10, 3)
+    np.testing.assert_allclose(scene.cameras.intrinsics[9, 1].numpy(), [0, 35 * 7 / 30, 15 * 7 / 30], rtol=1e-6)
+
+
+def test_an_opaque_alpha_channel_is_no_cut_out(truth, tmp_path: Path) -> None:
+    truth.write_cameras_json(tmp_path)
+    for path, image in zip(sorted((tmp_path / "images").iterdir()), truth.images, strict=True):
+        cv2.imwrite(str(path), np.dstack([image[:, :, ::-1], np.full(image.shape[:2], 255, np.uint8)]))
+    scene = open_scene(tmp_path)
+    assert scene.background is None
+    np.testing.assert_allclose(scene.photos[2].load().image, truth.images[2] / 255, atol=1e-6)
+    assert open_scene(tmp_path, background=(0.0, 0.0, 0.0)).background is None
+
+
+def test_whole_files_with_unusual_bytes_are_read(truth, tmp_path: Path) -> None:
+    truth.write_cameras_json(tmp_path)
+    path = tmp_path / "images" / "view_2.png"
+    path.write_bytes(path.read_bytes() + b"\0" * 500)
+    jpeg = cv2.imencode(".jpg", truth.images[3][:, :, ::-1])[1].tobytes()
+    filled = jpeg[:2] + b"\xff\xff" + jpeg[2:]
+    (tmp_path / "images" / "view_3.png").write_bytes(filled)
+    photos = open_scene(tmp_path).photos
+    np.testing.assert_allclose(photos[2].load().image, truth.images[2] / 255, atol=1e-6)
+    assert np.abs(photos[3].load().image - truth.images[3] / 255).mean() < 0.1
+
+
 def write_blender(root: Path, truth, angle: float) -> None:
     for part, names in (("train", truth.names[:6]), ("test", truth.names[6:])):
         (root / part).mkdir(parents=True)

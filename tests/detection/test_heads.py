@@ -12,7 +12,7 @@ from torch import Tensor
 from datasets.pointclouds.types import Boxes3D, wrap_angle
 from detection.boxes import iou_3d, iou_3d_aligned
 from detection.heads import CenterHead, Head, LossWeights, Predictions, Selection, SparseHead
-from detection.heads.coding import CODE, DIVIDE, FRONT, BevGrid, decode_boxes, encode_boxes
+from detection.heads.coding import CODE, DIVIDE, FRONT, BevGrid, _stride, decode_boxes, encode_boxes
 from detection.heads.losses import distance_iou_loss, focal_loss
 from detection.heads.targets import gaussian_radius, heat_around
 from detection.sparse import SparseTensor, VoxelGrid
@@ -55,6 +55,15 @@ def perfect(head: Head, predictions: Predictions, boxes: list[Boxes3D]) -> Predi
     if head.velocity:
         code[targets.rows, CODE + 1 :] = targets.velocities
     return replace(predictions, heat=targets.heat.clamp(1e-4, 1 - 1e-4).logit(), code=code)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8, 16])
+def test_cells_are_as_large_as_the_strides_of_layers_that_round_up(stride: int) -> None:
+    for voxels in range(2 * stride, 450):
+        cells = voxels
+        for _ in range(stride.bit_length() - 1):
+            cells = -(-cells // 2)
+        assert _stride(voxels, cells) == stride, voxels
 
 
 def test_coding_there_and_back() -> None:

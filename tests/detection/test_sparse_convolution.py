@@ -130,6 +130,30 @@ def test_half_precision_is_that_of_its_inputs() -> None:
     assert torch.equal(result, exact.bfloat16())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_not_compiled_is_single_precision_too(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """As on CUDA without spconv."""
+    grid, layer = voxels(8), SubMConv3d(8, 8)
+    inputs = [grid.features.to(dtype).requires_grad_() for _ in range(2)]
+    results, gradients = [], []
+    for features, compiled in zip(inputs, (True, False), strict=True):
+        if not compiled:
+            monkeypatch.setattr("detection.sparse.products._is_compiled", lambda _: False)
+        layer.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            result = layer(grid.with_features(features)).features
+            result.float().square().sum().backward()
+        assert layer.weight.grad is not None
+        assert features.grad is not None
+        results.append(result.float())
+        gradients += [layer.weight.grad.clone(), features.grad.float()]
+        assert result.dtype == dtype
+    exact = {"atol": 1e-5, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.05, "rtol": 0.02}
+    torch.testing.assert_close(*results, **exact)
+    torch.testing.assert_close(gradients[0], gradients[2], **exact)
+    torch.testing.assert_close(gradients[1], gradients[3], **exact)
+
+
 def test_nothing_in_nothing_out() -> None:
     grid = voxels(4, share=0.0)
     low = SparseConv3d(4, 8, 3, 2, 1, indice_key="down")(SubMConv3d(4, 4)(grid))

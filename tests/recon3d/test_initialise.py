@@ -15,7 +15,7 @@ from datasets.types import Points
 from recon3d.gaussians import SH_C0
 from recon3d.initialisation.clouds import Cloud, back_project, neighbour_distance
 from recon3d.initialisation.surfaces import Surface, complete_surfaces
-from recon3d.initialisation.ways import guesses_in_the_way
+from recon3d.initialisation.ways import Ways
 from recon3d.initialise import DenseInitialiser, SparseInitialiser, Start, TriangulatedInitialiser
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.render import render
@@ -96,7 +96,7 @@ def test_holes_are_filled_with_fainter_gaussians(still_life: TrainingViews) -> N
     opacity = torch.sigmoid(start.gaussians.opacities)
     torch.testing.assert_close(opacity.unique(), torch.tensor([0.1, 0.3]), atol=1e-6, rtol=0)
     surfaces = complete_surfaces(still_life, Truth(known)(still_life))
-    in_the_way = sum(int(guesses_in_the_way(i, still_life.cameras, surfaces).sum()) for i in range(3))
+    in_the_way = sum(int(Ways(still_life.cameras, surfaces).obstructed_by_guesses(i).sum()) for i in range(3))
     assert 0 < in_the_way < 0.3 * 3 * 30 * 40
     assert (opacity < 0.2).sum() == 3 * 30 * 40 - in_the_way
     for surface, view in zip(surfaces, still_life.views, strict=True):

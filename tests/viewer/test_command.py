@@ -237,7 +237,9 @@ def test_render_takes_any_size_of_the_same_view(fitted_run: FittedRun) -> None:
         (("SCENE", "--shot", "a.png", "--frame", "1"), "frames 0 to 0"),
         (("SCENE", "--turntable", "a.avi"), "written as .mp4"),
         (("SCENE", "--turntable", "a.mp4", "--frames", "0"), "at least one frame"),
-        (("SCENE", "--shot", "nowhere/a.png"), "nowhere"),
+        (("SCENE", "--shot", "nowhere/a.png"), "there is no folder nowhere"),
+        (("SCENE", "--turntable", "nowhere/a.mp4"), "there is no folder nowhere"),
+        (("SCENE", "--html", "nowhere/a.html"), "there is no folder nowhere"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -254,6 +256,14 @@ def test_damaged_splats_and_clouds_are_one_line(tmp_path: Path, capsys: pytest.C
         (tmp_path / name).write_bytes(content)
         assert name in refused(capsys, tmp_path / name, "--shot", tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("score", ["inf", "nan"])
+def test_scores_that_are_none(score: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["a.ply", f"--score={score}"])
+    assert stop.value.code == 2
+    assert f"--score is {score}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", ["1280", "0x5", "99999x5", "-1x5"])

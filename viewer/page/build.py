@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.errors import InputError
-from datasets.files import replacing
+from datasets.files import check_folder, replacing
 from viewer.drawing import BACKGROUND
 from viewer.page.packing import first_chunk, frame_chunk
 from viewer.reading import Contents
@@ -50,10 +50,11 @@ def write_html(contents: Contents, path: Path, start: Viewpoint | None = None, f
         frame: moment that comes first.
 
     Raises:
-        InputError: for another suffix, or more than browsers open.
+        InputError: for another suffix, a folder there is not, or more than browsers open.
     """
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{path}: a page is written as .html")
+    check_folder(path)
     chunks = [first_chunk(contents.layers)]
     for moment in tqdm(range(contents.frames), desc="page", unit="frame", disable=contents.frames == 1):
         chunks.append(frame_chunk(contents.layers, moment))

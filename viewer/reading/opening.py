@@ -16,6 +16,7 @@ from datasets.pointclouds.formats import SUFFIXES
 from datasets.scenes import open_scene
 from datasets.scenes.files import read_json
 from datasets.types import Scene
+from viewer.accepted import ACCEPTED
 from viewer.layers import BoxesLayer, CamerasLayer, Cloud, Layer, PointsLayer, SplatLayer
 from viewer.primitives import joined
 from viewer.reading.boxes import BoxFile, is_box_json, read_json_boxes, read_kitti_boxes
@@ -25,10 +26,6 @@ from viewer.splats import ShownSplat, SplatOpener, open_splat
 
 _Z_UP, _Y_DOWN = np.array([0.0, 0, 1]), np.array([0.0, -1, 0])
 SCENE_FILES = ("cameras.json", "transforms.json", "transforms_train.json")
-ACCEPTED = (
-    "a recon3d run, a splat (.safetensors, .ply, .spz, .splat), a cloud (.bin, .npy, .pcd, .ply, .las), a folder of "
-    "clouds or in KITTI's layout, boxes (.json, KITTI's .txt), or the folder of a scene's photos"
-)
 
 
 @dataclass
@@ -72,7 +69,7 @@ def open_all(
     Where something far from its origin is opened, all is moved by the same offset.
 
     Args:
-        paths: see :data:`ACCEPTED`.
+        paths: see :data:`viewer.accepted.ACCEPTED`.
         openers: who can open splats, see :mod:`viewer.splats`.
         columns: floats a point in .bin files; None to see it from the files.
         score: what has a lower score begins hidden.

@@ -68,7 +68,7 @@ def generate(size: tuple[int, int] = SIZE, *, views: int | None = None, seed: in
 def write(folder: Path, size: tuple[int, int] = SIZE, *, seed: int = 0) -> None:
     """Write the still life as a real folder: ``cameras.json``, 8-bit PNG photos, and depth as float32 ``.npy``.
 
-    Opening it gives what :func:`generate` gives, bit for bit.
+    Opening it gives the views that :func:`generate` gives, bit for bit, in the order of their names.
     """
     scene = generate(size, seed=seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)

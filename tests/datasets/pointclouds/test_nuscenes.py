@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from datasets.errors import InputError, SceneError
 from datasets.geometry import project
 from datasets.pointclouds.boxes import points_in_boxes
 from datasets.pointclouds.nuscenes import ATTRIBUTES, CAMERAS, CLASSES, TABLES, NuScenesDataset, rotation
+from detection.evaluation.nuscenes import RANGES
+from detection.protocols import NuScenesProtocol
 
 # The sensor looks along its y; its car looks along x.
 LIDAR = {"translation": [0.9, 0, 1.8], "rotation": [2**-0.5, 0, 0, -(2**-0.5)]}
@@ -111,6 +114,18 @@ def test_landmarks_stay_where_they_are_in_every_sweep(drive) -> None:
     torch.testing.assert_close(sample.points[:, 3], torch.full((24,), 0.2))
     first = data[0].points[0, :3]  # from the sensor at (0.9, 0, 1.8): x forward, y left
     torch.testing.assert_close(first, torch.tensor([29.1, 5, -0.8]), atol=1e-4, rtol=1e-5)
+
+
+def test_distances_count_from_the_car_and_not_from_its_lidar(drive) -> None:
+    """A car that the LiDAR, .9 m ahead of the axle, sees at 29.1 m is at 30 m, and so beyond a limit of 29.5 m."""
+    data = NuScenesDataset(drive, "v1.0-test")
+    np.testing.assert_allclose(data.frames[0].origin, [-LIDAR["translation"][0], 0], atol=1e-6)
+    for limit, counted in ((30.5, 100.0), (29.5, 0.0)):
+        ranges = {**RANGES, "car": limit}
+        frames = [replace(data[0], boxes=data[0].boxes[:1])]
+        found = [replace(frames[0].boxes, scores=torch.ones(1))]
+        score = NuScenesProtocol(ranges)(data, frames, found)
+        assert score.values["mAP"] == pytest.approx(counted / len(CLASSES), abs=0.2)
 
 
 def test_boxes_and_velocities_in_our_axes(drive) -> None:

@@ -72,6 +72,22 @@ def test_a_finished_run_resumes_to_itself(arguments: Arguments, fitted: Path, tm
     same_training(fitted, run)
 
 
+def test_a_run_that_stopped_early_or_ended_is_not_trained_again_unless_told(
+    arguments: Arguments, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    fit(arguments(run, "--time_limit=0"))
+    with pytest.raises(InputError, match=r"not finished.*--resume"):
+        fit(arguments(run, "--time_limit=0"))
+    with pytest.raises(InputError, match=r"gradient_clip_val: 10.0 -> 1.0"):
+        fit(arguments(run, "--resume", "--trainer.gradient_clip_val=1"))
+    fit(arguments(run, "--resume"))
+    with pytest.raises(InputError, match="a finished run"):
+        fit(arguments(run))
+    fit(arguments(run, "--time_limit=0", "--overwrite"))
+    assert checkpoint(run)["global_step"] == 1
+
+
 def test_seed_decides(arguments: Arguments, fitted: Path, tmp_path: Path) -> None:
     fit(arguments(tmp_path / "other", "--seed=1"))
     one, other = (checkpoint(run)["state_dict"] for run in (fitted, tmp_path / "other"))
@@ -125,12 +141,31 @@ def test_two_processes_train_and_write_one_run(config: Path, tmp_path: Path) -> 
         ("--trainer.max_epochs=0", "trainer.max_epochs, 1 or more"),
         ("--model.detector.init_args.voxel_size=[0.7,0.5,4]", "along x the range"),
         ("--data.train.init_args.count=0", "no samples to train on"),
+        ("--data.features={power: 0}", "data.features divides power by 0"),
+        ("--data.paste={Pol: 1}", "data.paste names 'Pol', but the data have Car, Pole"),
+        ("--model.detector.init_args.neck.init_args.in_channels=9", "model.detector: its parts do not fit together"),
+        ("--model.detector.init_args.backbone.init_args.set_size=0", "model.detector: its parts do not fit together"),
+        ("--model.detector.init_args.point_range=[100,-8,-2,116,8,2]", "none of the first 6 clouds has a point"),
+        ("--data.test=toy.Swapped", r"data.test \('Pole', 'Car'\)"),
+        ("--data.protocol=null", "data.protocol: overlaps say nothing of Pole"),
+        ("--data.protocol=detection.protocols.NuScenesProtocol", "data.protocol: ranges say nothing of Car"),
+        ("--trainer.accumulate_grad_batches=2", "gradients are not accumulated"),
+        ("--trainer.accelerator=tpu", "trainer: .*torch_xla"),
+        ("--trainer.devices=0", "trainer: "),
+        ("--trainer.strategy=several", "trainer: .*several"),
     ],
 )
-def test_what_cannot_be_trained(arguments: Arguments, tmp_path: Path, option: str, message: str) -> None:
+def test_what_cannot_be_trained_leaves_everything_as_it_was(
+    arguments: Arguments, tmp_path: Path, option: str, message: str
+) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", "checkpoints/last.ckpt", "detector.safetensors"):
+        (run / name).write_text("of an earlier run")
+    nan = "nan_loss_at" in option  # which only training finds
     with pytest.raises(InputError, match=message):
-        fit(arguments(tmp_path / "run", option))
-    assert not (tmp_path / "run" / "detector.safetensors").exists()
+        fit(arguments(run, option, "--overwrite"))
+    assert (run / "detector.safetensors").exists() != nan
 
 
 @pytest.mark.parametrize(
@@ -140,6 +175,7 @@ def test_what_cannot_be_trained(arguments: Arguments, tmp_path: Path, option: st
         ("--model.learning_rate=-1", "model.learning_rate is -1.0, expected more than 0"),
         ("--data.batch_size=0", "data.batch_size is 0"),
         ("--data.train=toy.ToyCloud", "Did you mean"),
+        ("--data.fade=[0.9,0.5]", "fade is (0.9, 0.5)"),
     ],
 )
 def test_mistyped_options(arguments: Arguments, tmp_path: Path, capsys: Any, option: str, message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -35,6 +37,15 @@ class ToyClouds:
         annotated = Boxes3D(boxes, torch.arange(len(rows)))
         channels, names = ("x", "y", "z", "power"), ("Car", "Pole")
         return PointCloudSample(f"{index:03d}", points, channels, names, annotated if self.boxes else None)
+
+
+class Swapped(ToyClouds):
+    """The same with its classes in another order."""
+
+    def __getitem__(self, index: int) -> PointCloudSample:
+        sample = super().__getitem__(index)
+        assert sample.boxes is not None
+        return replace(sample, class_names=("Pole", "Car"), boxes=replace(sample.boxes, labels=1 - sample.boxes.labels))
 
 
 CONFIG = """

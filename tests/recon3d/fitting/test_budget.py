@@ -41,6 +41,7 @@ SLOW = (
     "--model.losses+=plugins.Slow",
     "--model.losses+=recon3d.losses.Photometric",
 )
+CPU = torch.device("cpu")
 START = 5  # seconds that plugins.SlowStart takes
 DENSE = (
     "--model.initialiser=recon3d.initialise.DenseInitialiser",
@@ -319,7 +320,7 @@ def test_start_within_a_time(monkeypatch: pytest.MonkeyPatch, seconds: float, fi
     module = SplatModule(DenseInitialiser(Wall(240), budget=1000, further=1, far_layer=False))
     monkeypatch.setattr(affordable_start, "seconds_of_step", lambda *_: 0.5)
     budget = Budget(seconds, plugins.CLOCK, plugins.CLOCK())
-    facts = affordable_start.begin_within(module, data, budget, steps=100)
+    facts = affordable_start.begin_within(module, data, budget, 100, CPU)
     assert facts["fields"] == module.fields == fields
     assert facts["prior_scale"] == scale
     assert len(module.gaussians) == pytest.approx(1000 * fields, rel=0.15)
@@ -335,7 +336,7 @@ def test_without_time_for_every_step_gaussians_are_fewer(
     begun = []
     monkeypatch.setattr(module, "begin", lambda views, begin=module.begin: begun.append(views) or begin(views))
     budget = Budget(seconds, plugins.CLOCK, plugins.CLOCK())
-    found = affordable_start.begin_within(module, data, budget, steps=100)
+    found = affordable_start.begin_within(module, data, budget, 100, CPU)
     assert (found["fields"], found["pixels"]) == (1, pixels)
     assert len(module.gaussians) == pytest.approx(pixels, rel=0.15)
     assert len(begun) == 1 + (pixels == 500)
@@ -349,7 +350,7 @@ def test_time_decides_on_fields_that_were_asked_for(
     module = SplatModule(DenseInitialiser(Wall(240), budget=1000, further=1, far_layer=False), fields=3)
     monkeypatch.setattr(affordable_start, "seconds_of_step", lambda *_: 0.5)
     budget = Budget(seconds, plugins.CLOCK, plugins.CLOCK())
-    assert affordable_start.begin_within(module, data, budget, steps=100)["fields"] == module.fields == fields
+    assert affordable_start.begin_within(module, data, budget, 100, CPU)["fields"] == module.fields == fields
     assert len(module.gaussians) == pytest.approx(1000 * fields, rel=0.15)
 
 
@@ -359,7 +360,7 @@ def test_fields_that_are_held_against_one_another_stay(monkeypatch: pytest.Monke
     module = SplatModule(start, densification=CoPruning(), fields=2)
     monkeypatch.setattr(affordable_start, "seconds_of_step", lambda *_: 0.5)
     budget = Budget(20, plugins.CLOCK, plugins.CLOCK())
-    assert affordable_start.begin_within(module, data, budget, steps=100)["fields"] == module.fields == 2
+    assert affordable_start.begin_within(module, data, budget, 100, CPU)["fields"] == module.fields == 2
 
 
 def test_a_step_is_tried_without_a_trace() -> None:
@@ -367,7 +368,7 @@ def test_a_step_is_tried_without_a_trace() -> None:
     module = SplatModule(SparseInitialiser(count=100))
     module.begin(data.views)
     before = {name: param.detach().clone() for name, param in module.params.items()}
-    assert affordable_start.seconds_of_step(module, data, time.perf_counter) > 0
+    assert affordable_start.seconds_of_step(module, data, time.perf_counter, CPU) > 0
     for name, param in module.params.items():
         assert param.grad is None
         assert torch.equal(param, before[name])

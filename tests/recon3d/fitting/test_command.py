@@ -106,6 +106,34 @@ def test_unfinished_run_is_not_begun_again_unless_told(arguments: Arguments, tmp
     fit(arguments(run, "--overwrite"))
 
 
+def test_finished_run_is_not_fitted_again_unless_told(arguments: Arguments, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fit(arguments(run))
+    (run / "renders").mkdir()
+    with pytest.raises(InputError, match=r"a finished run of this configuration.*--overwrite"):
+        fit(arguments(run))
+    assert (run / "renders").is_dir()
+
+
+def test_start_that_fails_leaves_the_run_alone(
+    arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    fit(arguments(run))
+
+    def fail(*_: Any) -> None:
+        raise InputError("no depth today")
+
+    monkeypatch.setattr("recon3d.fitting.module.SplatModule.begin", fail)
+    with pytest.raises(InputError, match="no depth today"):
+        fit(arguments(run, "--overwrite"))
+    assert (run / "splat.safetensors").is_file()
+    assert checkpoint_of(run)["global_step"] > 0
+    with pytest.raises(InputError, match="no depth today"):
+        fit(arguments(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_folder_of_something_else_is_left_alone(arguments: Arguments, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(InputError, match="not the folder of a run"):
@@ -165,8 +193,12 @@ def test_time_limit_leaves_a_splat_and_resume_finishes(arguments: Arguments, sam
     fit(arguments(run, "--time_limit=0.001"))
     assert checkpoint_of(run)["global_step"] == 1
     assert (run / "splat.safetensors").is_file()
+    with pytest.raises(InputError, match=r"not finished.*--resume"):
+        fit(arguments(run))
     fit(arguments(run, "--resume"))
     same_fit(tmp_path / "straight", run)
+    with pytest.raises(InputError, match="a finished run"):
+        fit(arguments(run))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
