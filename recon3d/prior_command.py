@@ -44,11 +44,8 @@ def prior(argv: Sequence[str]) -> None:
     with quiet():
         cli = FitCLI(argv, "recon3d prior", prior.__doc__)
     folder: Path = cli.config.out
-    if any((folder / name).exists() for name in (DEPTH, CONFIDENCE, PICTURES, POINTS)):
-        if not cli.config.overwrite:
-            raise InputError(f"{folder}: holds an earlier result. Give another --out, or --overwrite")
-        for name in (DEPTH, CONFIDENCE, PICTURES):
-            shutil.rmtree(folder / name, ignore_errors=True)
+    if not cli.config.overwrite and any((folder / name).exists() for name in (DEPTH, CONFIDENCE, PICTURES, POINTS)):
+        raise InputError(f"{folder}: holds an earlier result. Give another --out, or --overwrite")
     initialiser = cli.model.initialiser
     if not isinstance(initialiser, DenseInitialiser):
         raise InputError(
@@ -59,6 +56,8 @@ def prior(argv: Sequence[str]) -> None:
     began = time.perf_counter()
     estimates = initialiser.prior(views)
     seconds = time.perf_counter() - began
+    for name in (DEPTH, CONFIDENCE, PICTURES):
+        shutil.rmtree(folder / name, ignore_errors=True)
     write(folder, views, estimates, cli.datamodule.scene.scene_to_source)
     rows = []
     for name, estimate in zip(names_of(views), estimates, strict=True):

@@ -13,6 +13,7 @@ from datasets.types import Cameras, expect_shape
 from recon3d.gaussians import Gaussians
 
 Backend = Literal["cpu", "gsplat"]
+NEAR = 0.01  # of the scene's units: nothing nearer to a camera is drawn
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def render(
     mask: Tensor | None = None,
     antialiased: bool = False,
     absolute_gradients: bool = False,
-    near: float = 0.01,
+    near: float = NEAR,
     far: float = 1e10,
     backend: Backend | None = None,
 ) -> Render:

@@ -52,14 +52,17 @@ class TrainingViews:
 
         Raises:
             SceneError: for a photo that cannot be used.
-            InputError: where the scene has no train split.
+            InputError: where the scene has no train split, or its masks leave nothing to look at.
         """
         if not scene.train:
             raise InputError(f"scene {scene.name} has no train views: choose a split")
         train = list(scene.train)
+        views = tuple(scene.photos[i].load() for i in train)
+        if all(view.mask is not None and not view.mask.any() for view in views):
+            raise InputError(f"scene {scene.name}: the masks of all train photos hide everything. Are they inverted?")
         return TrainingViews(
             cameras=scene.cameras[train],
-            views=tuple(scene.photos[i].load() for i in train),
+            views=views,
             bounds=None if scene.bounds is None else scene.bounds[train],
             points=scene.points,
             background=scene.background,

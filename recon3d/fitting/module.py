@@ -24,7 +24,7 @@ from recon3d.fitting.optimisers import LearningRates, make_optimisers
 from recon3d.gaussians import Gaussians
 from recon3d.initialise import Initialiser, Start
 from recon3d.losses import Loss, Photometric, PriorDepth, Step, Target
-from recon3d.render import Render, render
+from recon3d.render import NEAR, Render, render
 from recon3d.splats.splat import Splat
 from recon3d.views import TrainingViews
 
@@ -40,6 +40,9 @@ def with_sh_degree(gaussians: Gaussians, degree: int) -> Gaussians:
     shared = min(harmonics.shape[1], gaussians.shN.shape[1])
     harmonics[:, :shared] = gaussians.shN[:, :shared]
     return Gaussians.from_parameters(gaussians.parameters() | {"shN": harmonics})
+
+
+WITHIN_SIGHT = 3  # times the nearest distance that is drawn, at which half of the Gaussians must at least be
 
 
 class SplatModule(LightningModule):
@@ -170,6 +173,7 @@ class SplatModule(LightningModule):
         start, field = beside_one_another(self.initialiser.several(views, seeds))
         if len(start.gaussians) == 0:
             raise InputError(f"{type(self.initialiser).__name__} gave no Gaussians: there is nothing to fit")
+        _expect_within_sight(start.gaussians, views)
         first = with_sh_degree(start.gaussians, self.sh_degree).detach()
         for name, value in first.parameters().items():
             self.params[name] = Parameter(value.float().contiguous())
@@ -377,3 +381,14 @@ class SplatModule(LightningModule):
         for key, value in self.densification_state.items():
             if isinstance(value, Tensor):
                 self.densification_state[key] = value.to(self.device)
+
+
+def _expect_within_sight(gaussians: Gaussians, views: TrainingViews) -> None:
+    """Raise InputError where the first Gaussians lie about as near to the cameras as nothing is drawn any more."""
+    centres = views.cameras.centres.float()
+    nearest = torch.stack([(gaussians.means.detach().cpu() - centre).norm(dim=1) for centre in centres]).amin(dim=0)
+    if (distance := float(nearest.median())) < WITHIN_SIGHT * NEAR:
+        raise InputError(
+            f"what the photos show lies {distance:.2g} units from their cameras, and nothing nearer than {NEAR} is "
+            "drawn: scale the poses (and measured depth) up, for instance from kilometres to metres"
+        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datasets.errors import InputError
 from recon3d.priors.agreement import project_known
 from recon3d.priors.filling import fill_sloping
 from recon3d.priors.speckles import without_speckles
@@ -41,13 +42,13 @@ def complete_surfaces(views: TrainingViews, estimates: Sequence[DepthEstimate]) 
     are holes as well: floaters begin there.
 
     Raises:
-        ValueError: where no view has any depth.
+        InputError: where no view has any depth.
     """
     counts = [_shows_surface(views, i) for i in range(len(views))]
     depths = [np.where(count, estimate.depth, 0) for estimate, count in zip(estimates, counts, strict=True)]
     everything = np.concatenate([depth[depth > 0] for depth in depths])
     if not len(everything):
-        raise ValueError("no view has any depth")
+        raise InputError("the depth prior knows no depth where the photos count: look at their masks")
     hull = VisualHull.of(views)
     limits = 1 / (1.2 * float(everything.max())), 1 / (0.8 * float(everything.min()))
     large = [without_speckles(depth.astype(np.float32), max(round(LARGE * depth.size), 1)) for depth in depths]

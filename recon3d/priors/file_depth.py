@@ -47,10 +47,14 @@ class FileDepth(DepthPrior):
 
         Raises:
             SceneError: for a file that cannot be used.
-            InputError: where no view has a file.
+            InputError: where no view has a file, and where two photos have the same name.
         """
         if views.names is None:
             raise InputError("FileDepth finds files by the names of the photos, which this scene does not have")
+        if double := [name for name in views.names if views.names.count(name) > 1]:
+            raise InputError(
+                f"FileDepth finds files by the names of the photos, of which several are {double[0]!r}: name them apart"
+            )
         maps = []
         for name, view in zip(views.names, views.views, strict=True):
             height, width = view.image.shape[:2]

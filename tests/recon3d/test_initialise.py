@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.errors import InputError
 from datasets.geometry import inside, project
 from datasets.scenes import builtin
 from datasets.types import Points
@@ -209,7 +210,7 @@ def test_a_view_without_depth_takes_over_what_others_know(still_life: TrainingVi
     assert not surfaces[0].known.any()
     assert still_life.views[0].depth is not None
     assert np.median(np.abs(surfaces[0].inverse_depth * still_life.views[0].depth - 1)) < 0.02
-    with pytest.raises(ValueError, match="no view has any depth"):
+    with pytest.raises(InputError, match="knows no depth where the photos count"):
         complete_surfaces(still_life, [DepthEstimate(nothing, nothing)] * 3)
 
 

@@ -55,6 +55,20 @@ def test_what_comes_out_is_a_scene_with_the_same_views(fitted_run: Any) -> None:
     np.testing.assert_allclose(camera.world_to_camera[0], fitted_run.cameras.world_to_camera[2], atol=1e-4)
 
 
+def test_a_folder_of_something_else_is_left_alone(fitted_run: Any, tmp_path: Path) -> None:
+    out = tmp_path / "holidays"
+    (out / "images").mkdir(parents=True)
+    (out / "images" / "beach.png").write_bytes(b"dear")
+    for name in ("notes.txt", "cameras.json"):
+        (out / name).write_text('{"frames": []}')
+        with pytest.raises(InputError, match="holds something else"):
+            render(fitted_run.folder, frames=2, out=out, report=False)
+        assert (out / "images" / "beach.png").read_bytes() == b"dear"
+    render(fitted_run.folder, frames=2, out=tmp_path / "new", report=False)
+    render(fitted_run.folder, path="between", frames=3, out=tmp_path / "new", report=False)
+    assert len(list((tmp_path / "new" / "images").iterdir())) == 3
+
+
 def test_a_file_of_cameras(fitted_run: Any) -> None:
     """The cameras of the photos themselves, at half the size: the renders are the photos reduced, about."""
     render(fitted_run.folder, path=str(fitted_run.scene / "cameras.json"), scale=0.5, report=False)

@@ -57,6 +57,8 @@ def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(out, *MEASURED) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert run(out, *MEASURED, "--overwrite") == 0
+    assert run(out, *MEASURED, "--overwrite", "--data.root", str(tmp_path / "nowhere")) == 1
+    assert len(list((out / "depth").iterdir())) == 3
     assert run(tmp_path / "none", "--model.initialiser", "recon3d.initialise.SparseInitialiser") == 1
     assert "has no prior" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()

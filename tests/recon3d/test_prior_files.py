@@ -133,6 +133,8 @@ def test_files_that_cannot_be_used(still_life: TrainingViews, tmp_path: Path) ->
         FileDepth(tmp_path)(still_life)
     with pytest.raises(InputError, match="names"):
         FileDepth(tmp_path)(replace(still_life, names=None))
+    with pytest.raises(InputError, match="several are '0001'"):
+        FileDepth(tmp_path)(replace(still_life, names=("0001", "0002", "0001")))
     with pytest.raises(ValueError, match="unit"):
         FileDepth(tmp_path, unit=-1)
     good = tmp_path / "good.pfm"

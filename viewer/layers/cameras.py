@@ -59,7 +59,10 @@ class CamerasLayer:
         return self.files[index].load().image
 
     def primitives(self, frame: int) -> list[Primitive]:
-        """Eight lines a camera, and its photo where the image plane is; a camera that one looks from is left out."""
+        """Eight lines a camera, and its photo where the image plane is; a camera that one looks from is left out.
+
+        Photos of test cameras and of unused ones are not opened for this: a report of a fit has this picture.
+        """
         drawn: list[Primitive] = []
         for i, (corners, eye) in enumerate(zip(*self._corners(), strict=True)):
             around = Surroundings(eye, 0.5 * self.size * self._unit)
@@ -71,7 +74,7 @@ class CamerasLayer:
             )
             rgb = np.broadcast_to(np.array(self._colours.get(i, _TRAIN), np.uint8), (8, 3))
             drawn.append(Segments(ends.astype(np.float32), rgb, around=around))
-            if self.photos == "shown":
+            if self.photos == "shown" and i not in self._colours:
                 drawn.append(Panel(corners, self._thumbnail(i), around))
         return drawn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,48 @@ def test_run_folder(arguments: Arguments, tmp_path: Path) -> None:
     assert any((run / "logs").glob("events*"))
     checkpoint = checkpoint_of(run)
     assert checkpoint["global_step"] == 24
+
+
+def test_a_whole_fit_with_its_report_opens_no_test_photo(arguments: Arguments, wall: Path, tmp_path: Path) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(wall, scene)
+    for i in (3, 4):
+        (scene / f"{i}.png").write_bytes(b"no photo")
+    run = tmp_path / "run"
+    fit(arguments(run, f"--data.root={scene}"))
+    report = (run / "report.html").read_text()
+    assert "cannot be shown" not in report
+    assert "From outside" in report
+
+
+def world_of_size(scene: Path, size: float) -> None:
+    document = json.loads((scene / "cameras.json").read_text())
+    for frame in document["frames"]:
+        for row in frame["w2c"][:3]:
+            row[3] *= size
+    (scene / "cameras.json").write_text(json.dumps(document))
+
+
+def test_world_too_small_to_be_drawn_and_masks_that_hide_everything(
+    arguments: Arguments, wall: Path, tmp_path: Path
+) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(wall, scene)
+    random = "--model.initialiser=recon3d.initialise.SparseInitialiser"
+    for size, found in ((1e-3, "units from their cameras, and nothing nearer"), (1e3, "")):
+        world_of_size(scene, size)
+        if found:
+            with pytest.raises(InputError, match=found):
+                fit(arguments(tmp_path / "run", f"--data.root={scene}", random))
+            assert not (tmp_path / "run").exists()
+        else:
+            fit(arguments(tmp_path / "run", f"--data.root={scene}", random, "--trainer.max_steps=1"))
+    document = json.loads((scene / "cameras.json").read_text())
+    cv2.imwrite(str(scene / "mask.png"), np.zeros((30, 40), np.uint8))
+    document["frames"] = [{**frame, "mask": "mask.png"} for frame in document["frames"]]
+    (scene / "cameras.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="masks of all train photos hide everything"):
+        fit(arguments(tmp_path / "masked", f"--data.root={scene}", random))
 
 
 @pytest.mark.parametrize(("per_view", "steps"), [(0, 24), (8, 24), (9, 27)])
