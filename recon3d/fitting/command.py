@@ -90,8 +90,8 @@ def fit(argv: Sequence[str], clock: Clock = time.perf_counter) -> None:
     (TensorBoard). Every key of the YAML is an option too, and options after --config win.
 
     With --budget 2m the fit takes that long, or less where more would not help: a short time reduces the photos for the
-    depth prior and the number of steps, and fits one set of Gaussians; a long one fits up to four side by side, whose
-    mean picture the splat shows.
+    depth prior and the number of steps. As many sets of Gaussians are fitted side by side as there is time for, one to
+    four; the splat shows their mean picture.
     """
     began = clock()
     with quiet():
