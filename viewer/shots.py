@@ -15,6 +15,7 @@ from datasets.files import check_folder
 from datasets.pictures import save_picture
 from datasets.types import Cameras
 from viewer.drawing import draw
+from viewer.layers import CamerasLayer
 from viewer.reading import Contents, open_all
 from viewer.splats import installed_openers
 from viewer.video import write_video
@@ -41,8 +42,13 @@ def shot(contents: Contents, path: Path, size: tuple[int, int], view: str | None
 def picture(
     paths: Sequence[Path], size: tuple[int, int], view: str | None = None, columns: int | None = None
 ) -> np.ndarray:
-    """What :func:`shot` would write of ``paths``, uint8 RGB [H, W, 3]: for the reports of others."""
+    """What :func:`shot` would write of ``paths``, uint8 RGB [H, W, 3], for the reports of others: no test photo is
+    opened for it.
+    """
     contents = open_all(paths, installed_openers(), columns=columns)
+    for layer in contents.layers:
+        if isinstance(layer, CamerasLayer) and layer.files:
+            layer.photos = "train"
     return draw(contents.layers, named_camera(contents, view, *size))
 
 

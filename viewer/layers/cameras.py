@@ -61,7 +61,7 @@ class CamerasLayer:
     def primitives(self, frame: int) -> list[Primitive]:
         """Eight lines a camera, and its photo where the image plane is; a camera that one looks from is left out.
 
-        Photos of test cameras and of unused ones are not opened for this: a report of a fit has this picture.
+        With ``photos`` "train", photos of test cameras and of unused ones are not opened.
         """
         drawn: list[Primitive] = []
         for i, (corners, eye) in enumerate(zip(*self._corners(), strict=True)):
@@ -74,7 +74,7 @@ class CamerasLayer:
             )
             rgb = np.broadcast_to(np.array(self._colours.get(i, _TRAIN), np.uint8), (8, 3))
             drawn.append(Segments(ends.astype(np.float32), rgb, around=around))
-            if self.photos == "shown" and i not in self._colours:
+            if self.photos == "shown" or (self.photos == "train" and i not in self._colours):
                 drawn.append(Panel(corners, self._thumbnail(i), around))
         return drawn
 
