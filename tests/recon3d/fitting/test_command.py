@@ -206,6 +206,13 @@ def test_mistyped_key_names_it_and_lists_the_accepted(
     assert "Did you mean 'dropout'?" in message
 
 
+def test_configuration_that_is_no_text_is_named(arguments: Arguments, tmp_path: Path) -> None:
+    config = tmp_path / "latin.yaml"
+    config.write_bytes("model: {dropout: 0.1}  # wie groß?".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.yaml: is not UTF-8 text.*Save it again"):
+        fit(arguments(tmp_path / "run", f"--config={config}"))
+
+
 @pytest.mark.parametrize(
     "option",
     [
