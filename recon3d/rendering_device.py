@@ -33,6 +33,6 @@ def why_not_cuda() -> str:
 
     try:
         load_gsplat()
-    except ImportError as error:
-        return str(error)
+    except (ImportError, OSError, RuntimeError) as error:  # missing, not to be loaded, not to be compiled
+        return " ".join(str(error).split())
     return ""

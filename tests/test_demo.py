@@ -25,6 +25,9 @@ def small(tmp_path, monkeypatch):
 def test_demo_makes_everything_it_names_and_replaces_an_earlier_one(small, tmp_path, capsys):
     out = tmp_path / "demo"
     demo.demo(out=out)
+    (out / "renders" / "of_before").mkdir(parents=True)
+    demo.demo(out=out)
+    assert not (out / "renders" / "of_before").exists()
     printed = capsys.readouterr().out
     for name in ("report.html", "video.mp4", "demo.ply", "demo.spz", "demo.splat"):
         assert (out / name).stat().st_size > 0

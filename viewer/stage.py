@@ -16,7 +16,7 @@ from datasets.errors import InputError
 from datasets.files import replacing
 from datasets.types import Cameras
 from viewer.drawing import draw_with_depth
-from viewer.layers import SplatLayer
+from viewer.layers import refresh_all
 from viewer.reading import Contents
 from viewer.viewpoint import Viewpoint, along, from_above
 from viewer.views import bird_view, first_view, photo_camera, photo_viewpoint
@@ -206,9 +206,11 @@ class Stage:
         Raises:
             InputError: for a file that cannot be used any more; what was read before stays.
         """
-        changed = [layer.refresh() for layer in self.contents.layers if isinstance(layer, SplatLayer)]
-        self.stale |= any(changed)
-        return any(changed)
+        changed, failed = refresh_all(self.contents.layers)
+        self.stale |= changed
+        if failed is not None:
+            raise failed
+        return changed
 
     def _touched(self) -> None:
         if self._took > PATIENCE and self.coarse < COARSEST:

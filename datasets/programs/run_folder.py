@@ -91,11 +91,11 @@ class RunFolders:
         old = run / CONFIG
         if run.is_dir() and any(run.iterdir()) and not old.is_file():
             raise InputError(f"{run}: not empty, and not the folder of a run (no {CONFIG}). Choose another --out")
-        began, ended = last_checkpoint(run).is_file(), (run / self.result).is_file()
-        if (began or ended) and not overwrite:
+        if old.is_file() and not overwrite:
+            began, ended = last_checkpoint(run).is_file(), (run / self.result).is_file()
             if changed := self.differences(_read(old), yaml.safe_load(config)):
                 found, mend = f"a run with another configuration ({'; '.join(changed)})", "Choose another --out"
-            elif resume:
+            elif (resume and began) or not (began or ended):
                 found = mend = ""
             elif began and ((run / UNFINISHED).is_file() or not ended):
                 found, mend = "a run that is not finished", "Give --resume to continue it"

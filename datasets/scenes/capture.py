@@ -120,7 +120,7 @@ def with_image_suffix(path: Path) -> Path:
 def scene_from(
     capture: Capture, train: Sequence[int], test: Sequence[int], background: tuple[float, float, float]
 ) -> Scene:
-    """Check a capture and make it a scene. Of the photos, at most the first training one is opened.
+    """Check a capture and make it a scene. Of the photos, at most training ones are opened, to see what is cut out.
 
     Args:
         capture: what the reader found.
@@ -171,7 +171,7 @@ def scene_from(
         ),
         points=points,
         bounds=bounds,
-        background=background if train and images.is_cut_out(frames[train[0]].path) else None,
+        background=background if images.are_cut_out([frames[i].path for i in train]) else None,
         scene_to_source=scene_to_source,
     )
     return scene.with_split(train, test)

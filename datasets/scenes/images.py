@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -43,12 +44,19 @@ def read_pixels(path: Path) -> np.ndarray:
     return pixels
 
 
-def is_cut_out(path: Path) -> bool:
-    """Whether an image file has an alpha channel that hides anything. JPEG cannot, and is not opened."""
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        return False
-    pixels = read_pixels(path)
-    return pixels.shape[2:] == (4,) and bool((pixels[:, :, 3] < np.iinfo(pixels.dtype).max).any())
+def are_cut_out(paths: Sequence[Path]) -> bool:
+    """Whether photos have alpha channels, one of which hides anything. JPEG cannot, and is not opened; nor are those
+    behind one without an alpha channel.
+    """
+    for path in paths:
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            return False
+        pixels = read_pixels(path)
+        if pixels.shape[2:] != (4,) or pixels.dtype.kind != "u":
+            return False
+        if (pixels[:, :, 3] < np.iinfo(pixels.dtype).max).any():
+            return True
+    return False
 
 
 def read_image(path: Path, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:

@@ -50,7 +50,8 @@ def open_scene(
             in this order.
         split: a protocol's name; None takes the split that the source declares (Blender's files, cameras.json's
             ``split``), or trains on everything where it declares none.
-        views: how many views train, spread over those that may; None takes all of them.
+        views: how many views train, spread over those that may; None takes all of them. Without effect on explicit
+            indices.
         nth: for "every_nth": every nth view tests.
         train, test: explicit indices into the views (sorted by file name; Blender's train before its test views),
             instead of a split by name.
@@ -70,8 +71,6 @@ def open_scene(
         raise InputError(f"give either the split {split!r} or explicit train and test indices, not both")
     if (train is None) != (test is None):
         raise InputError("explicit train and test indices go together: give both (test may be empty)")
-    if train is not None and views is not None:
-        raise InputError("views chooses train views of a split: leave it out where train and test are given by index")
     if downscale < 1:
         raise InputError(f"downscale is {downscale}: give 1, 2, 4 ... for full, half, quarter size")
     root = Path(root)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ class FitCLI(RunFolderCLI):
             module=SplatModule,
             data=SceneData,
             trainer={
-                "accelerator": "cpu" if why_not_cuda() else "cuda",
+                "accelerator": "cuda" if torch.cuda.is_available() and find_spec("gsplat") else "cpu",
                 "max_steps": 1000,
                 "max_epochs": -1,
             },
@@ -105,11 +106,11 @@ def _fit(cli: FitCLI, began: float, clock: Clock) -> None:
         raise InputError(f"trainer.max_steps is {cli.trainer.max_steps}, expected at least 1")
     if config.time_limit is not None:
         cli.stop.deadline = began + config.time_limit
-    on_cuda = cli.trainer.strategy.root_device.type == "cuda"
-    if torch.cuda.is_available() and (reason := why_not_cuda()):
-        if on_cuda:
+    if cli.trainer.strategy.root_device.type == "cuda":
+        if reason := why_not_cuda():
             raise InputError(f"{reason}. Or give --trainer.accelerator cpu")
-        print(f"fitting on the CPU: {reason}", file=sys.stderr)
+    elif torch.cuda.is_available() and not find_spec("gsplat"):
+        print("fitting on the CPU: for CUDA, install the extra `cuda`, which brings gsplat", file=sys.stderr)
     # Photos and start first: what cannot be fitted must not touch an earlier run.
     steps = max(cli.trainer.max_steps, config.steps_per_view * len(cli.datamodule.views))
     cli.trainer.fit_loop.epoch_loop.max_steps = steps

@@ -385,8 +385,10 @@ class SplatModule(LightningModule):
 
 def _expect_within_sight(gaussians: Gaussians, views: TrainingViews) -> None:
     """Raise InputError where the first Gaussians lie about as near to the cameras as nothing is drawn any more."""
-    centres = views.cameras.centres.float()
-    nearest = torch.stack([(gaussians.means.detach().cpu() - centre).norm(dim=1) for centre in centres]).amin(dim=0)
+    means = gaussians.means.detach().cpu()
+    nearest = torch.full((len(means),), torch.inf)
+    for centre in views.cameras.centres.float():
+        nearest = torch.minimum(nearest, (means - centre).norm(dim=1))
     if (distance := float(nearest.median())) < WITHIN_SIGHT * NEAR:
         raise InputError(
             f"what the photos show lies {distance:.2g} units from their cameras, and nothing nearer than {NEAR} is "

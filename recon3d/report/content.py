@@ -57,6 +57,7 @@ class Content:
         suggestions: text and picture of each photo that `recon3d suggest` would take, best first.
         suggestion_map: where they would be taken, or None.
         outside: the splat with the places of its photos, from behind them, or None.
+        train: how many train photos there are, of which ``photos`` may be a part.
         splat_bytes: size of the splat's file, 0 where there is none.
         budget: seconds that the fit was given, or None.
     """
@@ -73,6 +74,7 @@ class Content:
     suggestions: list[tuple[str, np.ndarray]] = field(default_factory=list)
     suggestion_map: np.ndarray | None = None
     outside: np.ndarray | None = None
+    train: int = 0
     splat_bytes: int = 0
     budget: float | None = None
 
@@ -89,10 +91,10 @@ def gather(run: Path, root: Path | None = None) -> Content:
     """
     config = read_config(run)
     name = Path(str(config["data"].get("root") or run.resolve().name)).name
-    photos, missing = [], ""
+    photos, missing, train = [], "", 0
     try:
         scene = open_scene_of(run, root)
-        name = scene.name
+        name, train = scene.name, len(scene.train)
         for index in spread(len(scene.train), MOST_PHOTOS):
             photo = scene.photos[scene.train[index]]
             photos.append((photo.path.name, to_bytes(photo.load().image)))
@@ -113,6 +115,7 @@ def gather(run: Path, root: Path | None = None) -> Content:
         suggestions=_suggestions(run),
         suggestion_map=read_picture(run / SUGGESTIONS / SUGGESTION_MAP),
         outside=None if missing else _outside(run, root),
+        train=train,
         splat_bytes=(run / SPLAT).stat().st_size if (run / SPLAT).is_file() else 0,
         budget=float(budget) if isinstance(budget := config.get("budget"), (int, float)) else None,
     )

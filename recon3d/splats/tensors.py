@@ -36,7 +36,7 @@ def read(path: Path) -> Splat:
                 raise SplatError(path, f"tensors {missing} are missing", _MEND)
             values = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise SplatError(path, f"not a whole safetensors file ({error})", _MEND) from error
+        raise SplatError(path, f"is no safetensors file, or was cut off ({error})", _MEND) from error
     if text is None:
         raise SplatError(path, f"its metadata holds no {_KEY!r}", "Export it with this version of sparse-vision-3d.")
     for name, value in values.items():
@@ -45,7 +45,7 @@ def read(path: Path) -> Splat:
     try:
         return Splat(Gaussians(**values), **parse_extras(json.loads(text)))
     except (ValueError, RecursionError) as error:
-        raise SplatError(path, str(error), _MEND) from error
+        raise SplatError(path, f"its metadata or tensors do not fit ({error})", _MEND) from error
 
 
 def extras(splat: Splat) -> dict[str, Any]:

@@ -360,7 +360,6 @@ def test_options_that_exclude_one_another(tmp_path: Path) -> None:
         ({"split": "lff"}, "choose one of llff, dtu, blender8, every_nth"),
         ({"split": "llff", "train": [1], "test": [0]}, "not both"),
         ({"train": [1]}, "go together"),
-        ({"train": [1], "test": [0], "views": 2}, "leave it out"),
         ({"downscale": 0}, "downscale is 0"),
     ):
         with pytest.raises(ValueError, match=says):

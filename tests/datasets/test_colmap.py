@@ -198,7 +198,7 @@ def test_a_zero_quaternion_is_refused(truth, tmp_path: Path) -> None:
     number, *_, camera, name = lines[first].split()
     lines[first] = " ".join([number, *"0000123", camera, name])
     path.write_text("\n".join(lines))
-    with pytest.raises(SceneError, match="quaternion"):
+    with pytest.raises(SceneError, match=r"images\.txt: .*quaternion"):
         open_scene(tmp_path)
 
 

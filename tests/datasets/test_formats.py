@@ -116,6 +116,11 @@ def test_an_opaque_alpha_channel_is_no_cut_out(truth, tmp_path: Path) -> None:
     assert scene.background is None
     np.testing.assert_allclose(scene.photos[2].load().image, truth.images[2] / 255, atol=1e-6)
     assert open_scene(tmp_path, background=(0.0, 0.0, 0.0)).background is None
+    hidden = np.full(truth.images[0].shape[:2], 255, np.uint8)
+    hidden[:3] = 0
+    cv2.imwrite(str(tmp_path / "images" / "view_3.png"), np.dstack([truth.images[3][:, :, ::-1], hidden]))
+    assert open_scene(tmp_path, train=[0, 1, 2], test=[3]).background is None
+    assert open_scene(tmp_path, train=[0, 3], test=[1]).background == (1.0, 1.0, 1.0)
 
 
 def test_whole_files_with_unusual_bytes_are_read(truth, tmp_path: Path) -> None:

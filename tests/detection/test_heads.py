@@ -154,6 +154,18 @@ def test_scenes_without_boxes_and_boxes_without_a_place(name: str) -> None:
     assert len(head.targets(head(features, GRID), [outside, flat]).rows) == 0
 
 
+@pytest.mark.parametrize(("length", "width"), [(8.0, 4.0), (1.6, 1.2), (20.0, 5.0)])
+def test_radius_is_that_of_centerpoints_code(length: float, width: float) -> None:
+    least, total, area = 0.1, length + width, length * width
+    roots = (
+        (total + math.sqrt(total**2 - 4 * area * (1 - least) / (1 + least))) / 2,
+        (2 * total + math.sqrt(4 * total**2 - 16 * (1 - least) * area)) / 2,
+        (-2 * least * total + math.sqrt(4 * least**2 * total**2 - 16 * least * (least - 1) * area)) / 2,
+    )
+    found = gaussian_radius(torch.tensor(length), torch.tensor(width))
+    assert float(found) == pytest.approx(min(roots), rel=1e-5)
+
+
 def literal_heat(cells: Tensor, labels: Tensor, boxes: Tensor, bev: BevGrid, batch: int) -> Tensor:
     heat = torch.zeros(batch, bev.height, bev.width, CLASSES)
     for (number, cy, cx), label, box in zip(cells.tolist(), labels.tolist(), boxes, strict=True):
@@ -239,6 +251,8 @@ def test_focal_loss_is_the_written_one() -> None:
 def test_distance_iou() -> None:
     boxes = scene(0).boxes
     assert distance_iou_loss(boxes, boxes).abs().max() < 1e-6
+    cube, beside = (torch.tensor([[x, 0, 0, 2, 2, 2, 0]]) for x in (0.0, 1.0))
+    assert float(distance_iou_loss(cube, beside)) == pytest.approx(1 - 1 / 3 + 1 / 17)
     moved = boxes + torch.tensor([50.0, 0, 0, 0, 0, 0, 0])
     assert bool((distance_iou_loss(boxes, moved) > 1.5).all())
     near = (boxes + 0.1).requires_grad_()

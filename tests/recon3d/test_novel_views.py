@@ -26,9 +26,10 @@ def frame_count(path: Path) -> int:
 
 
 def test_an_orbit_of_a_run(fitted_run: Any) -> None:
-    render(fitted_run.folder, frames=6, report=False)
+    render(fitted_run.folder, frames=6, fps=12, report=False)
     folder = fitted_run.folder / "renders" / "orbit"
     assert frame_count(folder / "video.mp4") == frame_count(folder / "depth.mp4") == 6
+    assert read_video(folder / "video.mp4")[1] == 12
     assert (fitted_run.folder / "video.mp4").read_bytes() == (folder / "video.mp4").read_bytes()
     assert sorted(path.name for path in (folder / "images").iterdir()) == [f"{i:05d}.png" for i in range(6)]
     assert len(list((folder / "depth").iterdir())) == 12

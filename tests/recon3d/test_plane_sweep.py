@@ -61,7 +61,7 @@ def test_masked_pixels_are_holes(still_life: TrainingViews) -> None:
 def test_photos_without_texture_do_no_harm(still_life: TrainingViews) -> None:
     flat = tuple(replace(view, image=np.full_like(view.image, 0.5)) for view in still_life.views)
     for estimate in PlaneSweep()(replace(still_life, views=flat)):
-        assert np.isfinite(estimate.depth).all()
+        assert estimate.known.mean() < 0.05
 
 
 def test_photos_of_different_things_give_next_to_nothing(still_life: TrainingViews) -> None:

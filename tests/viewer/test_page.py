@@ -29,7 +29,7 @@ from viewer.layers import BoxesLayer, CamerasLayer, SplatLayer
 from viewer.page import write_html
 from viewer.page.build import document
 from viewer.page.packing import first_chunk, frame_chunk
-from viewer.page.serve import make_server
+from viewer.page.serve import Page, make_server
 from viewer.reading import Contents, open_all
 from viewer.splats import installed_openers
 from viewer.stage import FRAMES_BETWEEN, Stage
@@ -202,6 +202,65 @@ def test_points_boxes_moments_and_measuring(tab: Any, tmp_path: Path) -> None:
     assert tab.complaints == []
 
 
+def test_a_later_moment_far_from_the_first_is_not_clipped_away(tab: Any, tmp_path: Path) -> None:
+    clouds = tmp_path / "clouds"
+    clouds.mkdir()
+    for i in range(2):
+        np.save(clouds / f"{i}.npy", np.random.default_rng(i).normal([200.0 * i, 0, 0], 2, (3000, 3)))
+    near_the_second = Viewpoint(np.array([200.0, -12, 0]), np.array([200.0, 0, 0]), np.array([0.0, 0, 1]), 50.0)
+    write_html(open_all([clouds], []), tmp_path / "page.html", near_the_second, frame=1)
+    tab.visit((tmp_path / "page.html").as_uri(), *SIZE)
+    seen = tab.pixels()
+    assert (np.abs(seen.astype(int) - seen[0, 0]).sum(axis=2) > 30).mean() > 0.05
+    assert tab.complaints == []
+
+
+def walls(*depths: float) -> list[SplatLayer]:
+    """A splat for each depth: a wall of wide opaque Gaussians across the z axis, red, green, ..."""
+    layers = []
+    for i, depth in enumerate(depths):
+        y, x = np.mgrid[-2:2.1:0.5, -2:2.1:0.5].reshape(2, -1)
+        means = torch.from_numpy(np.stack([x, y, np.full_like(x, depth)], 1)).float()
+        count = len(means)
+        colour = torch.full((count, 1, 3), -1.5)
+        colour[:, :, i] = 1.5
+        gaussians = Gaussians(
+            means,
+            torch.tensor([[-0.7, -0.7, -4.0]]).expand(count, 3),
+            torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4),
+            torch.full((count,), 8.0),
+            colour,
+            torch.zeros(count, 0, 3),
+        )
+        layers.append(SplatLayer(f"wall {i}", ViewedSplat(Splat(gaussians), (Path(f"{i}.ply"),)), lambda: None))
+    return layers
+
+
+@pytest.mark.parametrize("depths", [(3.0, 6.0), (6.0, 3.0)])
+def test_of_two_splats_the_nearer_is_seen(tab: Any, tmp_path: Path, depths: tuple[float, float]) -> None:
+    contents = Contents(list(walls(*depths)))
+    start = Viewpoint(np.zeros(3), np.array([0.0, 0, 3]), np.array([0.0, -1, 0]), 40.0)
+    write_html(contents, tmp_path / "page.html", start)
+    tab.visit((tmp_path / "page.html").as_uri(), *SIZE)
+    middle = tab.pixels()[120, 160].astype(int)
+    near = int(np.argmin(depths))
+    assert middle[near] > middle[1 - near] + 100
+
+
+def test_depth_has_colours_from_inside_a_scene(tab: Any, tmp_path: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(3000, 3, generator=random), dim=1)
+    means = directions * (2 + 4 * torch.rand(3000, 1, generator=random))
+    blobs = coloured_blobs(3000)
+    parts = {**blobs.parameters(), "means": means, "scales": torch.full((3000, 3), -2.0)}
+    contents = opened(Splat(Gaussians(**{**parts, "opacities": torch.full((3000,), 4.0)})))
+    contents.layers[0].show = "depth"  # type: ignore[attr-defined]
+    start = Viewpoint(np.zeros(3), np.array([0.0, 0, 1]), np.array([0.0, -1, 0]), 70.0)
+    write_html(contents, tmp_path / "page.html", start)
+    tab.visit((tmp_path / "page.html").as_uri(), *SIZE)
+    assert tab.pixels().reshape(-1, 3).std(axis=0).max() > 12
+
+
 def test_names_from_files_stay_text(tab: Any, tmp_path: Path) -> None:
     name = "</script><img src=x onerror=\"document.title='run'\">.ply"
     contents = opened(with_harmonics(0))
@@ -303,12 +362,35 @@ def test_the_served_page_shows_the_same(tab: Any, served: Any) -> None:
     assert all(url.startswith((address, "blob:")) for url in tab.requests)
     splat = with_harmonics(0)
     save_splat(path, Splat(splat.gaussians[:100], splat.background))
+    layer = "document.querySelector('#layers fieldset')"
+    show = f"{layer}.querySelector('select[name$=\"/show\"]')"
+    tab.value(f"{show}.value = 'normals'; {show}.onchange()")
+    tab.value("document.querySelector('#keep').onclick()")
     tab.value("window.old = true")
     deadline = time.monotonic() + 30
     while tab.value("window.old === true || typeof view3d !== 'object'"):
         assert time.monotonic() < deadline, "the page does not show the new file"
         time.sleep(0.2)
+    tab.value("view3d.then(() => 1)")
+    assert tab.value(f"{show}.value") == "normals"
+    assert tab.value("document.querySelector('#path').textContent") == "Save path (1)"
+    tab.value(f"{show}.value = 'colour'; {show}.onchange()")
     assert 12 < psnr(before, tab.pixels()) < 40  # from the same place, with fewer Gaussians
+
+
+def test_servers_are_told_apart_and_one_splat_that_fails_hides_no_other(tmp_path: Path) -> None:
+    for name in "ab":
+        save_splat(tmp_path / f"{name}.ply", with_harmonics(0))
+    contents = open_all([tmp_path / "a.ply", tmp_path / "b.ply"], installed_openers())
+    one, other = Page(contents, None, 0), Page(contents, None, 0)
+    assert one.version() != other.version()
+    first = one.version()
+    splat = with_harmonics(0)
+    save_splat(tmp_path / "a.ply", Splat(splat.gaussians[:100], splat.background))
+    (tmp_path / "b.ply").write_bytes(b"ply half")
+    assert one.version() != first
+    assert isinstance(contents.layers[0], SplatLayer)
+    assert len(contents.layers[0].splat.parameters()["means"]) == 100
 
 
 def test_a_moment_that_cannot_be_used_is_said_and_the_rest_goes_on(tab: Any, tmp_path: Path) -> None:

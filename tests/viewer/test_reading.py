@@ -153,6 +153,13 @@ def test_radar_is_known_by_the_range_that_it_repeats(sweep: Callable[..., Path])
     assert np.array_equal(read.xyz, POINTS)
     assert set(read.values) == {"intensity", "doppler"}
     assert len(read_cloud(sweep(points), 4)) == 600
+    points[3] = np.nan
+    points[100:] = 0  # padded
+    assert len(read_cloud(sweep(points))) == 299
+    assert set(read_cloud(sweep(points)).values) == {"intensity", "doppler"}
+    padded = np.zeros((4000, 4))
+    padded[:1000] = np.random.default_rng(3).normal(size=(1000, 4))
+    assert len(read_cloud(sweep(padded))) == 4000
 
 
 @pytest.mark.parametrize("kind", ["float", "uchar", "ushort"])
@@ -241,9 +248,9 @@ HOSTILE = {
     "claims.las": (las(POINTS, count=2**32 - 1), "claims 4294967295 points"),
     "claims14.las": (las(POINTS, 7, count=2**60), "claims 1152921504606846976 points"),
     "laz.las": (las(POINTS, 2)[:104] + b"\x82" + las(POINTS, 2)[105:], "compressed"),
-    "narrow.las": (las(POINTS, size=4), "points of format 2 and 4 bytes"),
+    "narrow.las": (las(POINTS, size=4), "points of format 2 in 4 bytes"),
     "start.las": (las(POINTS, start=2**31), "but 0 are left"),
-    "kind.las": (las(POINTS, 0, stated=11), "points of format 11"),
+    "kind.las": (las(POINTS, 0, stated=8), "points of format 8"),
 }
 
 

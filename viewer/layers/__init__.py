@@ -4,7 +4,7 @@ from viewer.layers.base import Choice, Layer, Setting, Slider
 from viewer.layers.boxes import BoxesLayer
 from viewer.layers.cameras import CamerasLayer
 from viewer.layers.points import Cloud, PointsLayer
-from viewer.layers.splat import SplatLayer
+from viewer.layers.splat import SplatLayer, refresh_all
 
 __all__ = [
     "BoxesLayer",
@@ -16,4 +16,5 @@ __all__ = [
     "Setting",
     "Slider",
     "SplatLayer",
+    "refresh_all",
 ]

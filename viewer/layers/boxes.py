@@ -42,9 +42,12 @@ class BoxesLayer:
         self._scored = any(one.scores is not None for one in boxes)
 
     def follow(self, names: Sequence[str]) -> None:
-        """Take the moments of ``names``, with no boxes in those that have none, if any of them is known here."""
+        """Take the moments of ``names``, with no boxes in those that have none, if any of them is known here.
+
+        Moments that share a name stay in the order that they have.
+        """
         known = dict(zip(self._frame_names, self._boxes, strict=False))
-        if known.keys() & set(names):
+        if len(known) == len(self._boxes) and known.keys() & set(names):
             self._boxes = tuple(known.get(name, Boxes3D.empty()) for name in names)
             self._frame_names = tuple(names)
 

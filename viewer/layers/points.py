@@ -55,7 +55,7 @@ class PointsLayer:
         self._frames = len(load)
         self._made: tuple[tuple[int, str, float, float], Dots] | None = None
         first = self._cloud(0)
-        self._values = tuple(first.values)
+        self._values, self._extent = tuple(first.values), extent(first.xyz, trim=1.0)
         self.colour = "rgb" if first.rgb is not None else "class" if "class" in first.values else "height"
 
     @property
@@ -92,7 +92,7 @@ class PointsLayer:
 
     def extent(self) -> np.ndarray | None:
         """Of the first moment, without the outermost percent."""
-        return extent(self.cloud(0).xyz, trim=1.0)
+        return self._extent
 
     def _colours(self, cloud: Cloud) -> np.ndarray:
         if self.colour == "rgb" and cloud.rgb is not None:

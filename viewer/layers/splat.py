@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
+from datasets.errors import InputError
 from datasets.types import Cameras
 from viewer import colours
-from viewer.layers.base import Choice, Setting
+from viewer.layers.base import Choice, Layer, Setting
 from viewer.primitives import Primitive, extent
 from viewer.splats import ShownSplat
 
@@ -80,6 +81,18 @@ class SplatLayer:
             return False
         self.splat, self._extent = found, None
         return True
+
+
+def refresh_all(layers: Sequence[Layer]) -> tuple[bool, InputError | None]:
+    """Refresh every splat among ``layers``: whether one of them changed, and what the last that failed said."""
+    changed, failed = False, None
+    for layer in layers:
+        if isinstance(layer, SplatLayer):
+            try:
+                changed |= layer.refresh()
+            except InputError as error:
+                failed = error
+    return changed, failed
 
 
 def normals_image(depth: np.ndarray, camera: Cameras, width: int, height: int) -> np.ndarray:

@@ -113,6 +113,7 @@ def _scene(contents: Contents, start: Viewpoint | None, frame: int, version: str
         "background": [value / 255 for value in BACKGROUND],
         "frames": [contents.frame_names[i] if i < len(contents.frame_names) else "" for i in range(contents.frames)],
         "photos": _photos(contents),
+        "cameras": next((i for i, layer in enumerate(contents.layers) if layer is contents.cameras), -1),
         "version": version,
     }
 

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from datasets.errors import InputError
-from viewer.layers import SplatLayer
+from viewer.layers import refresh_all
 from viewer.page.build import document
 from viewer.page.packing import first_chunk, frame_chunk
 from viewer.reading import Contents
@@ -37,20 +37,18 @@ class Page:
     def __init__(self, contents: Contents, start: Viewpoint | None, frame: int) -> None:
         self.contents, self.start, self.frame = contents, start, frame
         self._lock = threading.Lock()
-        self._version = 0
+        # A tab that an earlier server filled must not take this one's for its own.
+        self._server, self._version = secrets.token_hex(4), 0
         self._chunk = lru_cache(maxsize=4)(self._make)
 
     def version(self) -> str:
         """Another one after the file of a splat was written again."""
         with self._lock:
-            try:
-                changed = [layer.refresh() for layer in self.contents.layers if isinstance(layer, SplatLayer)]
-            except InputError:  # half written, or no splat any more: what was read before stays
-                changed = []
-            if any(changed):
+            # A splat that is half written, or none any more, stays as it was read before.
+            if refresh_all(self.contents.layers)[0]:
                 self._version += 1
                 self._chunk.cache_clear()
-        return str(self._version + 1)
+        return f"{self._server}-{self._version}"
 
     def document(self) -> str:
         """The page without its parts."""

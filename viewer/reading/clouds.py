@@ -88,9 +88,10 @@ def _columns(path: Path) -> int:
         return 5
     if size and size % 32 == 0:
         rows = read_bin(path, _RADAR)
-        with np.errstate(all="ignore"):
-            error = np.abs(np.linalg.norm(rows[:, :3], axis=1) - rows[:, _RADAR.index("range")])
-        if np.median(error) < _ALIKE:
+        measured = rows[:, _RADAR.index("range")]
+        rows = rows[np.isfinite(rows).all(axis=1) & (measured > 0)]  # without what is padded
+        error = np.abs(np.linalg.norm(rows[:, :3], axis=1) - rows[:, _RADAR.index("range")])
+        if len(rows) and np.median(error) < _ALIKE:
             return len(_RADAR)
     return len(_KITTI)
 

@@ -133,7 +133,7 @@ class _Opening:
         if splat is not None:
             layers: list[Layer] = [SplatLayer(_name(path), splat, partial(open_splat, path, self.openers))]
             if splat.scene is not None:
-                layers += self._scene(splat.scene)
+                layers += self._scene(splat.scene, moved=False)  # cameras stay where the Gaussians are
                 layers[-1].visible = isinstance(layers[-1], CamerasLayer)
             return layers
         if not path.exists() and str(path) != "builtin":
@@ -193,15 +193,15 @@ class _Opening:
 
     def _boxes(self, path: Path, found: BoxFile) -> BoxesLayer:
         self.ups.setdefault("cloud", _Z_UP)
-        if all(found.frames):
+        if any(found.frames):
             self.box_names = max(self.box_names, found.frames, key=len)
         return BoxesLayer(f"{_name(path)} boxes", found.boxes, found.class_names, self.score, found.frames)
 
-    def _scene(self, scene: Scene) -> list[Layer]:
-        """Cameras with their photos, and the sparse points where the source has some."""
+    def _scene(self, scene: Scene, moved: bool = True) -> list[Layer]:
+        """Cameras with their photos, and the sparse points where the source has some, ``moved`` into this world."""
         self.decide(scene.scene_to_source)
         shift = scene.scene_to_source[:3, 3] - self.world.of(np.zeros((0, 3)))
-        if shift.any() and _only_moves(scene.scene_to_source):
+        if moved and shift.any() and _only_moves(scene.scene_to_source):
             scene = _shifted(scene, shift)
         up = up_of(scene)
         self.ups["cameras"] = up

@@ -16,7 +16,8 @@ _COLOURS = {2: 20, 3: 28, 5: 28, 7: 30, 8: 30, 10: 30}  # where a point of these
 
 def read_las(path: Path) -> dict[str, np.ndarray]:
     """Columns [N]: x, y, z (float64, metres of the file's coordinates), intensity and class, and where the points have
-    a colour red, green and blue, all as the file has them (0..65535, but colours of some writers 0..255).
+    a colour red, green and blue, all as the file has them (0..65535, but colours of some writers 0..255). Of point
+    formats above 10, which LAS 1.4 does not have, what all formats begin with.
 
     Raises:
         SceneError: for a file that is no LAS, is compressed or damaged, or claims more than it holds.
@@ -30,11 +31,9 @@ def read_las(path: Path) -> dict[str, np.ndarray]:
         count = struct.unpack_from("<Q", data, 247)[0] or count
     if kind & 0xC0:
         raise SceneError(path, "is compressed (LAZ)", "Uncompressed points are read: save LAZ as LAS")
-    colour, least = _COLOURS.get(kind), 20 if kind < 6 else 30
-    if kind > 10 or size < max(least, 0 if colour is None else colour + 6):
-        raise SceneError(
-            path, f"has points of format {kind} and {size} bytes, which is none of LAS 1.0 to 1.4", CUT_OFF
-        )
+    colour, least = _COLOURS.get(kind), 20 if kind < 6 or kind > 10 else 30
+    if size < max(least, 0 if colour is None else colour + 6):
+        raise SceneError(path, f"has points of format {kind} in {size} bytes, too few for it", CUT_OFF)
     if start < header or count * size > len(data) - start:
         found = f"claims {count} points, {count * size} bytes, but {max(len(data) - start, 0)} are left"
         raise SceneError(path, found, CUT_OFF)
@@ -42,7 +41,8 @@ def read_las(path: Path) -> dict[str, np.ndarray]:
     if not (np.abs([*scale, *offset]) < 1e12).all():
         raise SceneError(path, f"states the scale {scale} and the offset {offset}", CUT_OFF)
     fields: dict[str, tuple[str, int]] = {"x": ("<i4", 0), "y": ("<i4", 4), "z": ("<i4", 8), "intensity": ("<u2", 12)}
-    fields["class"] = ("u1", 15 if kind < 6 else 16)
+    if kind <= 10:
+        fields["class"] = ("u1", 15 if kind < 6 else 16)
     if colour is not None:
         fields |= {name: ("<u2", colour + 2 * i) for i, name in enumerate(("red", "green", "blue"))}
     formats, offsets = [f for f, _ in fields.values()], [o for _, o in fields.values()]
@@ -50,5 +50,6 @@ def read_las(path: Path) -> dict[str, np.ndarray]:
     rows = np.frombuffer(data, dtype, count, start)
     table = {name: rows[name] for name in fields}
     table |= {axis: table[axis] * scale[i] + offset[i] for i, axis in enumerate("xyz")}
-    table["class"] = table["class"] & (0x1F if kind < 6 else 0xFF)
+    if kind < 6:
+        table["class"] = table["class"] & 0x1F
     return table

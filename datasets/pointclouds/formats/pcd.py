@@ -18,22 +18,21 @@ _LARGEST_RATIO = 300  # LZF copies at most 264 bytes for three
 
 
 def read_pcd(path: Path) -> dict[str, np.ndarray]:
-    """Columns [N] by field name; the packed colour rgb or rgba as red, green, blue. Fields of several numbers are left
-    out.
+    """Columns [N] by field name, of fields of several numbers the first; a packed colour as red, green and blue too.
 
     Raises:
         SceneError: for a file that is no PCD, is damaged, or claims more than it holds.
     """
     data = read_bytes(path)
     header, start = _header(path, data)
-    names, sizes, kinds = header["FIELDS"], header["SIZE"], header["TYPE"]
+    names, sizes, kinds = header["FIELDS"], header["SIZE"], [kind.upper() for kind in header["TYPE"]]
     counts = header.get("COUNT", ["1"] * len(names))
     if not len(names) == len(sizes) == len(kinds) == len(counts) or len(set(names) - {"_"}) + names.count("_") != len(
         names
     ):
         raise SceneError(path, "its FIELDS, SIZE, TYPE and COUNT do not fit together", CUT_OFF)
     if any(pair not in _TYPES for pair in zip(kinds, sizes, strict=True)) or not all(
-        c.isdigit() and 0 < int(c) < 10_000 for c in counts
+        c.isdigit() and int(c) < 10_000 for c in counts
     ):
         raise SceneError(path, f"has fields of type {kinds}, size {sizes}, count {counts}", CUT_OFF)
     points = header["POINTS"][0] if header["POINTS"] else ""
@@ -41,7 +40,7 @@ def read_pcd(path: Path) -> dict[str, np.ndarray]:
         raise SceneError(path, f"states POINTS {points!r}", CUT_OFF)
     types = [(n, f"<{k.lower()}{s}", int(c)) for n, k, s, c in zip(names, kinds, sizes, counts, strict=True)]
     columns = _columns(path, data, start, header["DATA"], types, int(points))
-    if (packed := next((columns.pop(n) for n in ("rgb", "rgba") if n in columns), None)) is not None:
+    if (packed := next((columns[n] for n in ("rgb", "rgba") if n in columns), None)) is not None:
         bits = np.ascontiguousarray(packed.astype("<f4") if packed.dtype.kind == "f" else packed.astype("<u4"))
         bits = bits.view("<u4")
         columns |= {c: (bits >> shift & 255).astype(np.uint8) for c, shift in (("red", 16), ("green", 8), ("blue", 0))}
@@ -51,21 +50,25 @@ def read_pcd(path: Path) -> dict[str, np.ndarray]:
 def _columns(
     path: Path, data: bytes, start: int, kind: list[str], types: list[tuple[str, str, int]], count: int
 ) -> dict[str, np.ndarray]:
-    """Columns of the fields that hold one number."""
-    single = [(i, name) for i, (name, _, many) in enumerate(types) if many == 1 and name != "_"]
+    """Columns of the fields, of those with several numbers the first."""
+    named = [(i, name) for i, (name, _, many) in enumerate(types) if many and name != "_"]
     if kind == ["ascii"]:
         first = np.cumsum([0, *(many for _, _, many in types)])
         rows = text_rows(path, data, start, int(first[-1]), count)
-        return {name: rows[:, first[i]].astype(types[i][1]) for i, name in single}
-    dtype = np.dtype([(f"f{i}", t, (many,)) if many > 1 else (f"f{i}", t) for i, (_, t, many) in enumerate(types)])
+        with np.errstate(invalid="ignore", over="ignore"):
+            return {name: rows[:, first[i]].astype(types[i][1]) for i, name in named}
+    dtype = np.dtype([(f"f{i}", t, (many,)) for i, (_, t, many) in enumerate(types)])
     if kind == ["binary"]:
         table = binary_rows(path, data, start, dtype, count)
-        return {name: table[f"f{i}"] for i, name in single}
+        return {name: table[f"f{i}"][:, 0] for i, name in named}
     if kind != ["binary_compressed"]:
         raise SceneError(path, f"its DATA is {' '.join(kind)!r}", "Save it as ascii, binary or binary_compressed")
     whole = _decompress(path, data, start, dtype.itemsize * count)
     first = np.cumsum([0, *(np.dtype(t).itemsize * many * count for _, t, many in types)])
-    return {name: np.frombuffer(whole, types[i][1], count, int(first[i])) for i, name in single}
+    return {
+        name: np.frombuffer(whole, types[i][1], count * types[i][2], int(first[i])).reshape(count, -1)[:, 0]
+        for i, name in named
+    }
 
 
 def _header(path: Path, data: bytes) -> tuple[dict[str, list[str]], int]:

@@ -88,6 +88,31 @@ def test_big_endian_ply_with_other_properties(tmp_path) -> None:
     assert found.tolist() == [[1, 2, 3, 500, 7], [4, 5, 6, 600, 8]]
 
 
+@pytest.mark.parametrize("kind", ["ascii", "binary"])
+def test_pcd_with_small_letters_several_numbers_and_none(tmp_path, kind) -> None:
+    head = "VERSION 0.7\nFIELDS x y z normal empty intensity\nSIZE 4 4 4 4 4 4\nTYPE f F F F F U\nCOUNT 1 1 1 3 0 1\n"
+    head += f"POINTS 2\nDATA {kind}\n"
+    rows = struct.pack("<6fI6fI", 1, 2, 3, 7, 8, 9, 500, 4, 5, 6, 10, 11, 12, 600)
+    text = b"1 2 3 7 8 9 500\n4 5 6 10 11 12 600\n"
+    (tmp_path / "a.pcd").write_bytes(head.encode() + (text if kind == "ascii" else rows))
+    found = read_cloud(tmp_path / "a.pcd", ("x", "y", "z", "normal", "intensity"))
+    assert found.tolist() == [[1, 2, 3, 7, 500], [4, 5, 6, 10, 600]]
+
+
+def test_ascii_ply_whose_rows_wrap(tmp_path) -> None:
+    head = "ply\nformat ascii 1.0\nelement vertex 2\n" + "".join(f"property float {a}\n" for a in "xyz")
+    (tmp_path / "a.ply").write_text(head + "end_header\n1 2\n3 4\n5 6\n")
+    assert read_cloud(tmp_path / "a.ply", ("x", "y", "z")).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_las_of_a_later_point_format(tmp_path) -> None:
+    path = tmp_path / "a.las"
+    path.write_bytes(las(POINTS, kind=11))
+    np.testing.assert_allclose(read_cloud(path, CHANNELS), POINTS, atol=1e-4)
+    with pytest.raises(SceneError, match="has no channel 'class'"):
+        read_cloud(path, (*CHANNELS, "class"))
+
+
 def test_las_1_4_and_offsets(tmp_path) -> None:
     path = tmp_path / "a.las"
     path.write_bytes(las(POINTS, version=4, offset=100))

@@ -15,7 +15,7 @@ from datasets.pointclouds.kitti_calibration import box_values
 from datasets.pointclouds.kitti_labels import KittiObjects
 from datasets.pointclouds.simulator import SimulatedStreets
 from detection.boxes import iou_3d, iou_bev
-from detection.evaluation.kitti import ALL_OBJECTS, evaluate_kitti, kitti_table
+from detection.evaluation.kitti import ALL_OBJECTS, STRICT_OVERLAPS, evaluate_kitti, kitti_table
 from detection.protocols import KittiProtocol
 from tests.detection.evaluation.literal_kitti import literal_ap
 
@@ -44,6 +44,12 @@ def objects(rows: list[tuple], scored: bool = False) -> KittiObjects:
 def result(truth, found, name="Car", metric="3d", difficulty="moderate"):
     results = evaluate_kitti([objects(truth)], [objects(found, scored=True)], (name,), metrics=(metric,))
     return next(one for one in results if one.difficulty == difficulty)
+
+
+def test_overlaps_are_the_benchmarks() -> None:
+    assert {name: STRICT_OVERLAPS[name] for name in ("Car", "Pedestrian", "Cyclist")} == dict(
+        Car=0.7, Pedestrian=0.5, Cyclist=0.5
+    )
 
 
 def test_a_perfect_detector_of_many_cars_has_all() -> None:

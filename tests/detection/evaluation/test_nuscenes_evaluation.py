@@ -10,7 +10,8 @@ import torch
 
 from datasets.errors import InputError
 from datasets.pointclouds.types import Boxes3D
-from detection.evaluation.nuscenes import evaluate_nuscenes, nuscenes_table
+from detection.evaluation.nuscenes import RANGES, evaluate_nuscenes, nuscenes_table
+from tests.detection.evaluation import literal_nuscenes as literal
 from tests.detection.evaluation.literal_nuscenes import KEYS, literal_nuscenes
 
 NAMES = ("car", "pedestrian", "barrier", "traffic_cone")
@@ -20,6 +21,10 @@ def boxes(rows: list[tuple[float, ...]], label: int = 0, **more) -> Boxes3D:
     """Rows of x, y, yaw; cars of 4 x 2 x 1.5 m."""
     values = torch.tensor([[x, y, 0, 4, 2, 1.5, yaw] for x, y, yaw in rows], dtype=torch.float32).reshape(-1, 7)
     return Boxes3D(values, torch.full((len(rows),), label), **more)
+
+
+def test_ranges_are_the_benchmarks() -> None:
+    assert dict(RANGES) == literal.RANGES
 
 
 def test_perfect_detections_have_all() -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,13 +20,14 @@ from toy import CONFIG, ToyClouds
 
 from datasets.errors import InputError
 from datasets.pointclouds.kitti_labels import read_objects
-from datasets.pointclouds.types import Boxes3D
+from datasets.pointclouds.types import Boxes3D, PointCloudBatch
 from detection import __main__ as program
 from detection import demo
 from detection.benchmark import benchmark, summary, text_table
 from detection.check_command import check_config
-from detection.evaluate import evaluate_run, one_per_object
+from detection.evaluate import evaluate, evaluate_run, one_per_object
 from detection.predict import predict_clouds
+from detection.protocols import KittiProtocol
 from detection.trained import MODEL, load_model
 
 HEAVY = ("torch", "numpy", "lightning", "open3d", "cv2", "numba", "scipy", "jsonargparse")
@@ -75,6 +77,26 @@ def test_test_scores_and_draws(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert sorted(path.name for path in (run / "pictures").iterdir()) == ["000.png", "001.png"]
 
 
+class Knows(torch.nn.Module):
+    """A detector that finds what is annotated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = torch.nn.Parameter(torch.zeros(1))
+
+    def detect(self, batch: PointCloudBatch) -> list[Boxes3D]:
+        assert batch.boxes is not None
+        return [replace(boxes, scores=torch.linspace(0.9, 0.8, len(boxes))) for boxes in batch.boxes]
+
+
+def test_every_frame_is_scored_against_its_own_annotation() -> None:
+    protocol = KittiProtocol(overlaps=[{"Car": 0.7, "Pole": 0.5}], metrics=["bev", "3d"])
+    values = evaluate(Knows().eval(), ToyClouds(6), {"power": 100}, protocol).values  # type: ignore[arg-type]
+    exact = {name: value for name, value in values.items() if name.endswith("exact")}
+    names = ("Car bev 0.7", "Car 3d 0.7", "Pole bev 0.5", "Pole 3d 0.5")
+    assert exact == pytest.approx({f"{name} all exact": 100.0 for name in names})
+
+
 def test_test_without_test_data_or_model(run: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["data"]["test"] = None
@@ -102,6 +124,11 @@ def test_predict_writes_json_text_and_pictures(run: Path, tmp_path: Path) -> Non
     assert boxes.shape == (len(document["labels"]), 7)
     assert len(boxes) == len(document["scores"]) > 0
     assert document["scores"] == sorted(document["scores"], reverse=True)
+    least = float(np.median(document["scores"]))
+    predict_clouds(run, [cloud], out=tmp_path / "fewer", score=least, pictures=False)
+    fewer = json.loads((tmp_path / "fewer" / "000001.json").read_text())["scores"]
+    assert 0 < len(fewer) < len(boxes)
+    assert min(fewer) > least - 1e-4
     objects = read_objects(out / "000001.txt", scored=True)
     assert objects.names.tolist() == [document["class_names"][label] for label in document["labels"]]
     np.testing.assert_allclose(objects.locations[:, 2], boxes[:, 0], atol=1e-3)  # depth is x

@@ -165,7 +165,8 @@ def test_what_cannot_be_trained_leaves_everything_as_it_was(
     nan = "nan_loss_at" in option  # which only training finds
     with pytest.raises(InputError, match=message):
         fit(arguments(run, option, "--overwrite"))
-    assert (run / "detector.safetensors").exists() != nan
+    for name in ("config.yaml", "checkpoints/last.ckpt", "detector.safetensors"):
+        assert nan or (run / name).read_text() == "of an earlier run", name
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,11 @@ def assert_matches_oracle(
         rows = {"world_to_camera": 1, "background": None, "means2d": 2, "absgrad": 2}.get(name, 1)
         assert_close(f"gradient of {name}", got.gradients[name], expected, gradients, rows=rows)
     assert_radii_agree(got.render.radii, want.render.radii)
+    drawn, wanted = ((one.render.radii.cpu() > 0).all(-1) for one in (got, want))
+    if "means2d" in want.gradients:
+        moved = want.gradients["means2d"].cpu().norm(dim=-1) > 0
+        assert drawn[moved].all(), "what is seen has a radius"
+    assert (drawn & ~wanted).double().mean() <= 0.02, "what is not drawn has none, but at the border"
     return got, want
 
 

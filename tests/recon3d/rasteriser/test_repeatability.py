@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -112,6 +113,12 @@ def test_a_graph_that_is_never_used_goes_away() -> None:
     unused = [scene(seed) for seed in range(3)]
     del unused
     assert_same(scene(2).backward(), expected)
+    shown = scene()
+    kept = weakref.ref(shown.render.colour.grad_fn.passes[0])  # type: ignore[union-attr]
+    assert kept() is not None
+    del shown
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -44,12 +45,13 @@ def refused(path: Path, words: str, largest: int = 30_000_000) -> None:
     """Loading fails with one SplatError that names the file and says ``words``, without much memory."""
     tracemalloc.start()
     try:
-        with pytest.raises(SplatError, match=words) as caught:
+        with pytest.raises(SplatError) as caught:
             load_splat(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert str(path) in str(caught.value)
+    assert re.search(words, f"{caught.value.found}. {caught.value.mend}"), str(caught.value)  # not in the path alone
     assert "\n" not in str(caught.value)
     assert peak < largest, f"{peak} bytes were allocated"
 
@@ -71,7 +73,7 @@ def test_something_else_under_this_suffix(tmp_path: Path, suffix: str) -> None:
     for name, content in (("text", b"hello, world\n" * 5), ("zeros", bytes(999)), ("zip", b"PK\x03\x04" + bytes(77))):
         path = tmp_path / f"{name}{suffix}"
         path.write_bytes(content)
-        refused(path, name)
+        refused(path, "is no PLY|no safetensors file|SPZ|gzip|not a multiple|not positive|quats")
 
 
 def test_missing_file_folder_and_suffix(tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_ply_with_fewer_ascii_rows_or_words_among_them(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     for rows in ([row, row], [row, row, row.replace("0.5", "half", 1)], [row, row, row + " 1"], [row, row[:-4], row]):
         path.write_text(f"{head}end_header\n" + "\n".join(rows) + "\n" + " " * 99)
-        refused(path, "a.ply")
+        refused(path, "rows|numbers")
     path.write_text(f"{head}end_header\n" + "\n".join([row] * 3))
     assert len(load_splat(path)) == 3
 
@@ -284,7 +286,7 @@ def test_safetensors_that_are_not_a_splat(tmp_path: Path) -> None:
         refused(path, words)
     for text in ("", "[]", "{", '{"background": 1}', '{"antialiased": 1}', '{"scene_to_source": [[1]]}', "[" * 9000):
         save_file(tensors, path, metadata={"sparse-vision-3d splat 1": text})
-        refused(path, "a.safetensors")
+        refused(path, "metadata or tensors do not fit")
 
 
 def test_safetensors_that_claim_more_than_they_hold(tmp_path: Path) -> None:

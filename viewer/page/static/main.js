@@ -47,6 +47,7 @@ class Viewer {
       const variants = {};
       for (const [name, shapes] of Object.entries(described)) variants[name] = await shapesOf(shapes, arrays);
       layer.variants = variants;
+      layer.bounds = boundsOf(Object.values(variants)[0] ?? []);
       for (const shapes of Object.values(before ?? {})) shapes.forEach((shape) => this.shapes.forget(shape));
     }
     this.frame = frame;
@@ -67,9 +68,10 @@ class Viewer {
     this.wish();
   }
 
-  // Near and far plane: all that is open, and nothing behind the eye.
+  // Near and far plane: all that is open, what this moment adds, and nothing behind the eye.
   range(k) {
-    const [low, high] = this.scene.extent;
+    const boxes = [this.scene.extent, ...this.layers.map((layer) => layer.bounds).filter(Boolean)];
+    const [low, high] = [Math.min, Math.max].map((of, end) => [0, 1, 2].map((a) => of(...boxes.map((box) => box[end][a]))));
     let near = Infinity, far = 0;
     for (let corner = 0; corner < 8; corner++) {
       const p = [0, 1, 2].map((a) => (corner & (1 << a) ? high[a] : low[a]));
@@ -97,22 +99,18 @@ class Viewer {
       if (!layer.visible) continue;
       for (const shape of this.shownShapes(layer)) this.shapes.draw(shape, layer, clip, k, width, height, range, scale);
     }
-    for (const layer of this.layers) {
-      if (!layer.visible || !layer.splats) continue;
+    // Far splats first: those that reach into one another are painted as if they did not.
+    const away = (layer) => dot(k.rows[2], layer.splats.middle) + k.shift[2];
+    const splats = this.layers.filter((layer) => layer.visible && layer.splats).sort((a, b) => away(b) - away(a));
+    for (const layer of splats) {
       layer.splats.mode = layer.show;
-      layer.splats.sort(k, this.depths(k));
+      layer.splats.sort(k);
       layer.splats.draw(k, width, height, range);
     }
     gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits until all is drawn
     this.took = performance.now() - began;
     this.pictures++;
     this.onpicture?.();
-  }
-
-  depths(k) {
-    const [low, high] = this.scene.extent, middle = low.map((x, i) => (x + high[i]) / 2);
-    const z = Math.max(dot(k.rows[2], middle) + k.shift[2], 1e-3);
-    return [0.4 * z, 2.5 * z];
   }
 
   // Called with every movement: a picture that takes long is drawn smaller until one stops.
@@ -139,7 +137,9 @@ class Viewer {
       }
     };
     for (const layer of this.layers.filter((one) => one.visible)) {
-      for (const shape of this.shownShapes(layer)) if (shape.kind === "dots") search(shape.xyz, () => true);
+      for (const shape of this.shownShapes(layer)) {
+        if (shape.kind === "dots") search(shape.xyz, (i) => !shape.scores || shape.scores[i] >= layer.score);
+      }
       if (layer.splats) search(layer.splats.means, (i) => layer.splats.alphas[i] > 0.3);
     }
     return best;
@@ -151,6 +151,19 @@ class Viewer {
     this.camera.photo = photo;
     this.moved();
   }
+}
+
+// Lowest and highest corner of all dots and lines, or null where there are none.
+function boundsOf(shapes) {
+  const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
+  for (const values of shapes.map((shape) => shape.xyz ?? shape.ends).filter(Boolean)) {
+    for (let i = 0; i < values.length; i++) {
+      const a = i % 3;
+      if (values[i] < low[a]) low[a] = values[i];
+      if (values[i] > high[a]) high[a] = values[i];
+    }
+  }
+  return low[0] <= high[0] ? [low, high] : null;
 }
 
 function control(label, element) {
@@ -224,6 +237,7 @@ function buildPanel(viewer) {
       over.style.mixBlendMode = difference ? "difference" : "normal";
       context.drawImage(photo.bitmap, (over.width - w) / 2, (over.height - h) / 2, w, h);
     };
+    if (viewer.camera.photo) select.value = scene.photos.indexOf(viewer.camera.photo);
     select.onchange = () => { if (select.value !== "") viewer.lookThrough(Number(select.value)); };
     $("#blend").oninput = $("#compare").onchange = blend;
     viewer.onmoved = () => { if (!viewer.camera.photo) select.value = ""; blend(); };
@@ -284,13 +298,17 @@ function listen(viewer) {
   $("#keep").onclick = () => keepView(viewer);
   $("#path").onclick = () => save(new Blob([JSON.stringify(pathOf(viewer), null, 1)], { type: "application/json" }), "path.json");
   $("#fold").onclick = () => document.body.classList.toggle("folded");
-  new ResizeObserver(() => viewer.resize()).observe(canvas);
+  new ResizeObserver(() => { viewer.resize(); viewer.onmoved?.(); }).observe(canvas);
 }
 
 function keepView(viewer) {
   viewer.path.push(new Camera(viewer.camera));
-  $("#path").disabled = false;
-  $("#path").textContent = `Save path (${viewer.path.length})`;
+  countPath(viewer);
+}
+
+function countPath(viewer) {
+  $("#path").disabled = viewer.path.length === 0;
+  $("#path").textContent = viewer.path.length ? `Save path (${viewer.path.length})` : "Save path";
 }
 
 // As `recon3d render --path FILE.json` takes it: in the world of the photos' files.
@@ -313,26 +331,44 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-// A served page shows anew what a running fit has written anew, from the same place.
+// A served page shows anew what a running fit has written anew, from the same place and in the same way.
 function watch(viewer, version) {
   setInterval(async () => {
     const answer = await fetch("version").catch(() => null);
     if (!answer || !answer.ok || (await answer.text()) === version) return;
-    sessionStorage.setItem("view", JSON.stringify(viewer.camera));
+    sessionStorage.setItem("state", JSON.stringify(stateOf(viewer)));
     location.reload();
   }, 3000);
+}
+
+function stateOf(viewer) {
+  const { camera, frame, path, scene } = viewer, layers = {};
+  for (const layer of viewer.layers) {
+    layers[layer.name] = { visible: layer.visible };
+    for (const { name } of layer.settings) layers[layer.name][name] = layer[name];
+  }
+  return { view: camera, photo: scene.photos.indexOf(camera.photo), frame, path, layers };
+}
+
+async function restore(viewer, { view, photo, frame, path, layers }) {
+  for (const layer of viewer.layers) Object.assign(layer, layers[layer.name]);
+  if (frame < viewer.scene.frames.length) await viewer.show(frame);
+  viewer.path = path.map((one) => new Camera(one));
+  countPath(viewer);
+  viewer.camera = new Camera(view);
+  viewer.camera.photo = viewer.scene.photos[photo] ?? null;
+  viewer.wish();
 }
 
 async function main() {
   const scene = JSON.parse($("#scene").textContent);
   const viewer = new Viewer($("#view"), scene);
   await viewer.load();
-  const kept = scene.version && sessionStorage.getItem("view");
-  if (kept) { viewer.camera = new Camera(JSON.parse(kept)); sessionStorage.removeItem("view"); }
-  for (const layer of viewer.layers) {
-    const panels = Object.values(layer.variants ?? {}).flat().filter((shape) => shape.kind === "panels");
-    panels.forEach((panel) => { if (scene.photos[panel.photo]) scene.photos[panel.photo].bitmap = panel.bitmap; });
-  }
+  const kept = scene.version && sessionStorage.getItem("state");
+  if (kept) { sessionStorage.removeItem("state"); await restore(viewer, JSON.parse(kept)); }
+  const cameras = viewer.layers[scene.cameras]; // whose photos one can look through
+  const panels = Object.values(cameras?.variants ?? {}).flat().filter((shape) => shape.kind === "panels");
+  panels.forEach((panel) => { if (scene.photos[panel.photo]) scene.photos[panel.photo].bitmap = panel.bitmap; });
   buildPanel(viewer);
   listen(viewer);
   if (scene.version) watch(viewer, scene.version);

@@ -91,8 +91,11 @@ onmessage = ({ data }) => {
     colours = new Uint16Array(4 * count);
     return;
   }
-  const { rows, shift, eye, near, mode, range, repaint } = data;
+  const { rows, shift, eye, near, mode, repaint } = data;
   const kept = sort(rows, shift, near);
+  // Colours of depth spread over what lies ahead, without its nearest and farthest fiftieth.
+  const at = (share) => (kept ? keys[order[Math.floor(share * (kept - 1))]] : 1);
+  const range = [at(0.98), Math.max(at(0.02), at(0.98) * 1.001)];
   let painted = paint(mode, rows, eye, range);
   if (!painted && repaint) {
     for (let i = 0; i < 4 * count; i++) colours[i] = fixed(rgba[i]);

@@ -58,6 +58,7 @@ void main() {
 class Splats {
   constructor(gl, worker, data) {
     Object.assign(this, { gl, worker, antialiased: data.antialiased, means: data.means, count: data.means.length / 3 });
+    this.middle = [0, 1, 2].map((a) => meanOf(data.means, a));
     this.mode = "colour";
     this.drawn = 0;
     this.asked = null;
@@ -88,11 +89,11 @@ class Splats {
   }
 
   // Asks for an order; while one is being made only the last wish is kept.
-  sort(k, range) {
-    const key = JSON.stringify([k.rows, k.shift, this.mode, this.mode === "depth" ? range : 0]);
+  sort(k) {
+    const key = JSON.stringify([k.rows, k.shift, this.mode]);
     if (key === this.key) return;
     this.key = key;
-    this.asked = { rows: k.rows, shift: k.shift, eye: k.eye, near: SPLAT_NEAR, mode: this.mode, range };
+    this.asked = { rows: k.rows, shift: k.shift, eye: k.eye, near: SPLAT_NEAR, mode: this.mode };
     if (!this.busy) this.send();
   }
 
@@ -147,6 +148,12 @@ class Splats {
     gl.bindVertexArray(null);
     gl.depthMask(true);
   }
+}
+
+function meanOf(values, first) {
+  let sum = 0;
+  for (let i = first; i < values.length; i += 3) sum += values[i];
+  return sum / Math.max(values.length / 3, 1);
 }
 
 // Covariance R diag(s)^2 R^T of Gaussian i, and the axis along which it is thinnest.
