@@ -114,7 +114,7 @@ class Stage:
             angle = math.radians(self.view.fov)
             self.move_to(self.view.looked(-right * angle, -down * angle))
         else:
-            self.move_to(self.view.turned(4 * right, 4 * down))
+            self.move_to(self.view.upright(self.contents.up).turned(4 * right, 4 * down))
 
     def wheel(self, clicks: float) -> None:
         """Towards the target for positive ``clicks``."""

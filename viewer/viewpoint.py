@@ -62,6 +62,15 @@ class Viewpoint:
         intrinsics = torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]])
         return Cameras(torch.from_numpy(pose[None]).float(), intrinsics.float(), torch.tensor([[width, height]]))
 
+    def upright(self, up: np.ndarray) -> Viewpoint:
+        """Of a view straight down, whose top of the picture is some direction on the ground, the same a hair off the
+        vertical, with ``up`` [3] upwards, so that one goes around that; others as they are.
+        """
+        if unit(self.eye - self.target) @ up < math.cos(1e-3) or abs(self.up @ up) > 1e-3:
+            return self
+        away = math.sin(STEEPEST) * up - math.cos(STEEPEST) * self.up
+        return replace(self, eye=self.target + self.distance * away, up=up)
+
     def turned(self, right: float, down: float) -> Viewpoint:
         """Orbit: go around the target by ``right`` and over it by ``down`` radians, as dragging turns the scene."""
         offset = self.eye - self.target

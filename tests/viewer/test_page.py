@@ -97,6 +97,10 @@ def test_mouse_wheel_keys_and_layers(tab: Any, fitted_run: FittedRun, tmp_path: 
     tab.call("Input.dispatchMouseEvent", type="mouseWheel", x=200, y=200, deltaX=0, deltaY=-300)
     near = json.loads(tab.value("view3d.then(v => JSON.stringify([v.camera.distance]))"))[0]
     assert near < 0.9 * distances[0]
+    tab.call("Input.dispatchKeyEvent", type="keyDown", key="t", text="t")
+    tab.drag((200, 240), (260, 200))
+    upright = json.loads(tab.value("view3d.then(v => JSON.stringify(v.camera))"))["up"]
+    assert upright == pytest.approx(contents.up.tolist())
     tab.call("Input.dispatchKeyEvent", type="keyDown", key="r", text="r")
     assert psnr(before, tab.pixels()) > 45
 

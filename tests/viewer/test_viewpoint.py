@@ -123,3 +123,15 @@ def test_from_above_x_is_upwards() -> None:
 def test_views_that_are_none(text: str, found: str) -> None:
     with pytest.raises(InputError, match=found):
         from_json(text, UP)
+
+
+@pytest.mark.parametrize("up", [np.array([0.0, 0, 1]), np.array([0.0, -1, 0])])
+def test_from_above_one_goes_around_the_vertical(up: np.ndarray) -> None:
+    view = from_above(np.array([[-3.0, -2, -1], [5, 4, 3]]), up)
+    stood = view.upright(up)
+    assert np.allclose(stood.axes, view.axes, atol=0.03)
+    turned = stood.turned(0.6, -0.5)
+    assert np.allclose(turned.up, up)
+    assert abs(turned.axes[0] @ up) < 1e-9, "the horizon is level"
+    assert np.isclose(turned.distance, view.distance)
+    assert turned.upright(up) is turned

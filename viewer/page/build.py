@@ -106,6 +106,7 @@ def _scene(contents: Contents, start: Viewpoint | None, frame: int, version: str
             "t": from_above(contents.extent(), contents.up).to_json(),
             "b": bird_view(contents, 1.0).to_json(),
         },
+        "up": contents.up.tolist(),
         "frame": frame,
         "extent": contents.extent().tolist(),
         "sourceToScene": np.linalg.inv(contents.scene_to_source).tolist(),

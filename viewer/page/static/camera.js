@@ -32,6 +32,14 @@ class Camera {
     return [right, cross(forward, right), forward];
   }
 
+  // Of a view straight down the same a hair off the vertical, so that one goes around ``up``.
+  straighten(up) {
+    if (dot(unit(sub(this.eye, this.target)), up) < Math.cos(1e-3) || Math.abs(dot(this.up, up)) > 1e-3) return;
+    const away = add(add([0, 0, 0], up, Math.sin(STEEPEST)), this.up, -Math.cos(STEEPEST));
+    this.eye = add(this.target, away, this.distance);
+    this.up = up;
+  }
+
   turn(right, down) {
     this.photo = null;
     const offset = sub(this.eye, this.target);

@@ -266,7 +266,7 @@ function listen(viewer) {
       camera.move((-dx / 2) * view, (-dy / 2) * view, 0);
     } else if (event.buttons === 2 || event.shiftKey) camera.move(-dx * view, -dy * view, 0);
     else if (event.buttons === 4 || event.ctrlKey) camera.look(-dx * view, -dy * view);
-    else camera.turn(dx * 4, dy * 4);
+    else { camera.straighten(viewer.scene.up); camera.turn(dx * 4, dy * 4); }
     viewer.moved();
   };
   canvas.oncontextmenu = (event) => event.preventDefault();
