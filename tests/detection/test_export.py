@@ -17,7 +17,7 @@ from detection.backbones import BEVNet, SparseEncoder
 from detection.detector import Detector
 from detection.dsvt import DSVT
 from detection.encoders import MeanEncoder, PointNetEncoder
-from detection.exporting.command import by_torch, compare, exported
+from detection.exporting.command import _difference, by_torch, compare, exported
 from detection.heads import CenterHead, Selection
 from detection.trained import Trained, save_model
 
@@ -117,3 +117,25 @@ def test_sparse_convolutions_and_a_missing_package_are_named(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(InputError, match=r"the package onnx is missing\. Install onnx and onnxruntime"):
         exported(Trained(model, {}, ("Car",), ("x", "y", "z", "i")))
+
+
+def test_boxes_are_compared_whatever_their_order_and_few_of_very_many_may_be_alone() -> None:
+    random = np.random.default_rng(0)
+
+    def boxes(count: int) -> dict[str, np.ndarray]:
+        values = random.uniform(-20, 20, (count, 7))
+        return {"boxes": values, "scores": random.random(count), "labels": np.arange(count) % 3}
+
+    def some(of: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: value[rows] for name, value in of.items()}
+
+    few, many, none = boxes(5), boxes(2500), boxes(0)
+    assert _difference(some(few, random.permutation(5)), few) == 0
+    assert _difference(none, none) == 0
+    moved = {**few, "boxes": few["boxes"] + 0.01}
+    assert _difference(moved, few) == pytest.approx(0.01)
+    for rows in (np.arange(4), np.array([0, 1, 2, 3, 3])):
+        assert _difference(some(few, rows), few) > 0.1
+    assert _difference(none, few) == _difference(few, none) == np.inf
+    assert _difference(some(many, np.arange(2, 2500)), many) == 0
+    assert _difference(some(many, np.arange(3, 2500)), many) == np.inf
