@@ -25,6 +25,7 @@ from recon3d.splats.mean import mean_of
 from recon3d.viewing import open_for_viewing
 from tests.recon3d.conftest import FittedRun, coloured_blobs, fitted_run
 from viewer.__main__ import main
+from viewer.drawing import draw
 from viewer.layers import SplatLayer
 from viewer.reading import open_all
 from viewer.shots import around
@@ -75,7 +76,13 @@ def test_from_behind_all_photos_are_in_the_picture(fitted_run: FittedRun, tmp_pa
     image = shot(tmp_path / "behind.png", fitted_run.folder, "--view", "behind", "--size", "320x200")
     photograph = photographer()
     assert photograph is not None
-    np.testing.assert_array_equal(photograph([fitted_run.folder], (320, 200), "behind"), image)
+    found = photograph([fitted_run.folder], (320, 200), "behind")
+    assert contents.cameras is not None
+    assert contents.cameras.photos == "shown"
+    np.testing.assert_array_equal(draw(contents.layers, camera), image)
+    contents.cameras.photos = "train"
+    np.testing.assert_array_equal(found, draw(contents.layers, camera))
+    assert 0 < (found != image).any(axis=2).mean() < 0.1, "test photos are left out"
 
 
 def test_behind_what_photos(sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
