@@ -93,10 +93,11 @@ def evaluate(
         InputError: for samples without annotation, and for data that the protocol does not fit.
     """
     clock = clock or Clock()
-    protocol.check(samples, samples[0].class_names)
     frames, found = [], []
     for i in tqdm(range(len(samples)), desc="test", unit="frame"):
         sample = samples[i]
+        if i == 0:
+            protocol.check(samples, sample.class_names)
         start = time.perf_counter()
         found.append(detect(detector, sample, features))
         clock.seconds += time.perf_counter() - start

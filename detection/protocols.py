@@ -92,8 +92,8 @@ class KittiProtocol(Protocol):
 
     def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
         """AP by class, metric, overlap and difficulty."""
-        self.check(samples, frames[0].class_names if frames else ())
         names = frames[0].class_names if frames else ()
+        self.check(samples, names)
         truth = [_annotation(samples, i, frame) for i, frame in enumerate(frames)]
         found = [_objects(samples, i, boxes, names) for i, boxes in enumerate(detections)]
         difficulties = DIFFICULTIES if self.difficulties == "kitti" else (ALL_OBJECTS,)
@@ -139,9 +139,9 @@ class NuScenesProtocol(Protocol):
 
     def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
         """mAP, NDS and mean errors; distances count from the car of nuScenes' own data, else from the axes' origin."""
-        self.check(samples, frames[0].class_names if frames else ())
-        truth = [_known(frame) for frame in frames]
         names = frames[0].class_names if frames else ()
+        self.check(samples, names)
+        truth = [_known(frame) for frame in frames]
         origins = None
         if isinstance(samples, NuScenesDataset):
             origins = np.stack([samples.frames[i].origin for i in range(len(frames))])

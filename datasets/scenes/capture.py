@@ -94,15 +94,8 @@ def reduced(root: Path, frame: Frame, downscale: int) -> Frame:
         return replace(frame, shrink=downscale)
     path = with_image_suffix(shipped.joinpath(*relative.parts[1:]))
     size = (half_up(frame.size[0] / downscale), half_up(frame.size[1] / downscale))
-    ratio = (size[0] / frame.size[0], size[1] / frame.size[1])
-    return replace(
-        frame,
-        path=inside(root, str(path.relative_to(root)), shipped),
-        size=size,
-        focal=(frame.focal[0] * ratio[0], frame.focal[1] * ratio[1]),
-        centre=(frame.centre[0] * ratio[0], frame.centre[1] * ratio[1]),
-        full_size=frame.size,
-    )
+    path = inside(root, str(path.relative_to(root)), shipped)
+    return replace(_at(frame, size), path=path, full_size=frame.size)
 
 
 def with_image_suffix(path: Path) -> Path:
@@ -132,8 +125,6 @@ def scene_from(
         ValueError: for a split that does not fit.
     """
     frames = capture.frames
-    if train and 0 <= train[0] < len(frames):
-        frames = _as_shipped(frames, frames[train[0]])
     if any(not 0 <= index < len(frames) for index in (*train, *test)):
         raise ValueError(f"train {list(train)} and test {list(test)} do not fit a scene of {len(frames)} views")
     names = set()
@@ -142,6 +133,8 @@ def scene_from(
         if frame.path in names:
             raise SceneError(capture.source, f"{frame.path.name} is listed twice", "List each photo once")
         names.add(frame.path)
+    if train:
+        frames = _as_shipped(frames, frames[train[0]])
     poses = np.stack([_rigid(frame) for frame in frames])
     centres = -np.einsum("vji,vj->vi", poses[:, :3, :3], poses[:, :3, 3])
     extent = _check_apart(capture.source, frames, centres)
@@ -182,7 +175,7 @@ def _as_shipped(frames: tuple[Frame, ...], first: Frame) -> tuple[Frame, ...]:
     sizes that N does not divide up or down.
     """
     full = first.full_size
-    if full is None or not first.path.is_file():
+    if full is None:
         return frames
     height, width = images.read_pixels(first.path).shape[:2]
     if (width, height) == first.size or abs(width - first.size[0]) > 1 or abs(height - first.size[1]) > 1:
@@ -198,6 +191,11 @@ def _resized(frame: Frame, factor: int, cut: Callable[[float], int]) -> Frame:
     if full is None:
         return frame
     size = (max(cut(full[0] / factor), 1), max(cut(full[1] / factor), 1))
+    return _at(frame, size)
+
+
+def _at(frame: Frame, size: tuple[int, int]) -> Frame:
+    """``frame`` with ``size`` (width, height) and the intrinsics that go with it."""
     x, y = size[0] / frame.size[0], size[1] / frame.size[1]
     focal, centre = (frame.focal[0] * x, frame.focal[1] * y), (frame.centre[0] * x, frame.centre[1] * y)
     return replace(frame, size=size, focal=focal, centre=centre)

@@ -176,5 +176,5 @@ def _tried(detector: Detector, data: CloudData) -> None:
     try:
         detector.eval().detect(batch)
     except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
-        raise InputError(f"model.detector: its parts do not fit together ({str(error).splitlines()[0]})") from error
+        raise InputError(f"model.detector: its parts do not fit together ({' '.join(str(error).split())})") from error
     detector.train()

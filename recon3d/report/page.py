@@ -98,7 +98,7 @@ def _mean(content: Content) -> dict[str, float | None]:
 
 
 def _train_count(content: Content) -> int:
-    return len((content.metrics or {}).get("train", ())) or content.train or len(content.photos)
+    return len((content.metrics or {}).get("train", ())) or content.train
 
 
 def _head(content: Content) -> str:

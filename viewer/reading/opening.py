@@ -200,7 +200,8 @@ class _Opening:
     def _scene(self, scene: Scene, moved: bool = True) -> list[Layer]:
         """Cameras with their photos, and the sparse points where the source has some, ``moved`` into this world."""
         self.decide(scene.scene_to_source)
-        shift = scene.scene_to_source[:3, 3] - self.world.of(np.zeros((0, 3)))
+        assert self.world.offset is not None
+        shift = scene.scene_to_source[:3, 3] - self.world.offset
         if moved and shift.any() and _only_moves(scene.scene_to_source):
             scene = _shifted(scene, shift)
         up = up_of(scene)

@@ -15,8 +15,8 @@ class World:
         offset: [3] float64 that is subtracted; None until something decides.
     """
 
-    def __init__(self, offset: np.ndarray | None = None) -> None:
-        self.offset = offset
+    def __init__(self) -> None:
+        self.offset: np.ndarray | None = None
 
     def of(self, xyz: np.ndarray) -> np.ndarray:
         """The offset, where need be decided by these points [N, 3]: their median where that is far away, else 0."""

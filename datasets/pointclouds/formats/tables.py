@@ -42,10 +42,10 @@ def text_rows(path: Path, data: bytes, start: int, columns: int, count: int, ski
             warnings.simplefilter("ignore", UserWarning)  # about fewer lines, reported below
             text = io.BytesIO(data[start:])
             rows = np.loadtxt(text, np.float64, comments=None, skiprows=skipped, max_rows=count, ndmin=2)
+        if rows.shape != (count, columns) and not skipped and len(words := data[start:].split()) == count * columns:
+            rows = np.array(words, np.float64).reshape(count, columns)  # lines may be broken anywhere
     except (ValueError, UnicodeDecodeError) as error:
         raise SceneError(path, f"its ASCII rows cannot be read as numbers ({error})", CUT_OFF) from error
-    if rows.shape != (count, columns) and len(words := data[start:].split()) == count * columns and not skipped:
-        return np.array(words, np.float64).reshape(count, columns)  # lines may be broken anywhere
     if rows.shape != (count, columns):
         found = f"holds {rows.shape[0]} rows of {rows.shape[1]} numbers, its header says {count} of {columns}"
         raise SceneError(path, found, CUT_OFF)

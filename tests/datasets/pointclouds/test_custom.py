@@ -103,6 +103,9 @@ def test_ascii_ply_whose_rows_wrap(tmp_path) -> None:
     head = "ply\nformat ascii 1.0\nelement vertex 2\n" + "".join(f"property float {a}\n" for a in "xyz")
     (tmp_path / "a.ply").write_text(head + "end_header\n1 2\n3 4\n5 6\n")
     assert read_cloud(tmp_path / "a.ply", ("x", "y", "z")).tolist() == [[1, 2, 3], [4, 5, 6]]
+    (tmp_path / "a.ply").write_text(head + "end_header\n1 2\n3 4\nfive 6\n")
+    with pytest.raises(SceneError, match="cannot be read as numbers"):
+        read_cloud(tmp_path / "a.ply", ("x", "y", "z"))
 
 
 def test_las_of_a_later_point_format(tmp_path) -> None:
