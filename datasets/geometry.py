@@ -1,7 +1,8 @@
-"""Points and pixels: projecting into cameras, and back from depth."""
+"""Points and pixels: projecting into cameras, and back from depth; which way is up."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,3 +42,16 @@ def unproject(depth: Tensor, camera: Cameras) -> Tensor:
     rays = pixels @ torch.linalg.inv(camera.intrinsics[0]).to(depth).T
     pose = camera.camera_to_world[0].to(depth)
     return (rays * depth[..., None]) @ pose[:3, :3].T + pose[:3, 3]
+
+
+def up_direction(cameras: Cameras) -> np.ndarray:
+    """[3] unit vector upwards, float64: square to the cameras' horizontal axes as far as those tell, and against their
+    downward ones.
+
+    Photos of something below the horizon are tilted, so that the mean of their upward axes alone would lean.
+    """
+    rotation = cameras.world_to_camera[:, :3, :3].detach().cpu().double().numpy()
+    right, down = rotation[:, 0], rotation[:, 1]
+    spread = right.T @ right / len(cameras) + 0.01 * (np.eye(3) - down.T @ down / len(cameras))
+    up = np.linalg.eigh(spread)[1][:, 0]
+    return up * (-1 if up @ down.sum(axis=0) > 0 else 1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from datasets.geometry import up_direction
 from datasets.types import Cameras
 from recon3d.gaussians import SH_C0
-from recon3d.paths import up_direction
 from recon3d.splats import Splat
 
 SIDE = 720

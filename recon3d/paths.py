@@ -16,6 +16,7 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from datasets.errors import InputError, SceneError
+from datasets.geometry import up_direction
 from datasets.scenes.files import matrix4, number, read_json
 from datasets.types import Cameras
 
@@ -34,18 +35,6 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     right = _unit(np.cross(forward, up), "the camera looks along the up direction")
     rotation = np.stack([right, np.cross(forward, right), forward])
     return _pose(rotation, -rotation @ eye)
-
-
-def up_direction(cameras: Cameras) -> np.ndarray:
-    """[3] unit vector upwards: square to the cameras' horizontal axes, as far as that is told, and against theirs down.
-
-    Photos of something below the horizon are tilted, so the mean of their upward axes alone would lean.
-    """
-    rotation = _world_to_camera(cameras)[:, :3, :3]
-    right, down = rotation[:, 0], rotation[:, 1]
-    spread = right.T @ right / len(cameras) + 0.01 * (np.eye(3) - down.T @ down / len(cameras))
-    up = np.linalg.eigh(spread)[1][:, 0]
-    return up * (-1 if up @ down.sum(axis=0) > 0 else 1)
 
 
 def focus_point(cameras: Cameras, depths: np.ndarray) -> np.ndarray:

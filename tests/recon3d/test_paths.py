@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from datasets.errors import InputError, SceneError
+from datasets.geometry import up_direction
 from datasets.types import Cameras
 from recon3d import paths
 
@@ -84,9 +85,9 @@ def test_look_at_refuses_what_has_no_answer() -> None:
 @pytest.mark.parametrize("turn", [60, 150, 360])
 def test_up_is_found_though_the_cameras_are_tilted(turn: float) -> None:
     tilted = ring(6, turn, height=1.5)
-    assert paths.up_direction(tilted) @ UP > 0.99
+    assert up_direction(tilted) @ UP > 0.99
     away = cameras_at(centres(tilted), 2 * centres(tilted) - np.array([1, 2, 3]))
-    assert paths.up_direction(away) @ UP > 0.99
+    assert up_direction(away) @ UP > 0.99
 
 
 def test_focus_is_where_the_axes_meet_or_else_where_they_hit() -> None:

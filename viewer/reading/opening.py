@@ -12,6 +12,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from datasets.errors import InputError, SceneError
+from datasets.geometry import up_direction
 from datasets.pointclouds.formats import SUFFIXES
 from datasets.scenes import open_scene
 from datasets.scenes.files import read_json
@@ -204,7 +205,7 @@ class _Opening:
         shift = scene.scene_to_source[:3, 3] - self.world.offset
         if moved and shift.any() and _only_moves(scene.scene_to_source):
             scene = _shifted(scene, shift)
-        up = up_of(scene)
+        up = up_direction(scene.cameras)
         self.ups["cameras"] = up
         unused = sorted(set(range(len(scene.cameras))) - {*scene.train, *scene.test}) if scene.train else ()
         name, length = f"{scene.name} cameras", frustum_length(scene)
@@ -229,18 +230,6 @@ def _shifted(scene: Scene, shift: np.ndarray) -> Scene:
     if points is not None:
         points = replace(points, xyz=(points.xyz + shift).astype(np.float32))
     return replace(scene, cameras=cameras, points=points)
-
-
-def up_of(scene: Scene) -> np.ndarray:
-    """[3] upwards: square to the cameras' horizontal axes as far as those tell, and against their downward ones.
-
-    The mean of the cameras' own upward axes leans where they all look down on something.
-    """
-    rotation = scene.cameras.world_to_camera[:, :3, :3].double().numpy()
-    right, down = rotation[:, 0], rotation[:, 1]
-    spread = right.T @ right / len(right) + 0.01 * (np.eye(3) - down.T @ down / len(down))
-    up = np.linalg.eigh(spread)[1][:, 0]
-    return up * (-1 if up @ down.sum(axis=0) > 0 else 1)
 
 
 def frustum_length(scene: Scene) -> float:
