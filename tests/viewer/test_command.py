@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from viewer.splats import installed_openers
 from viewer.views import named_camera, named_viewpoint
 
 __all__ = ["fitted_run"]
+BOX_COLOUR = [0, 158, 224]  # of a label file's first class
 
 
 def shot(out: Path, *arguments: object) -> np.ndarray:
@@ -98,7 +100,7 @@ def test_a_sweep_with_boxes_from_above(sweep: Callable[..., Path], tmp_path: Pat
     label.write_text("Car 0 0 0 0 0 50 50 1.5 2.0 6.0 5.0 0.5 10.0 -1.5708\n")
     paths = (sweep(points, "000.bin"), label, "--view", "bev", "--size", "200x200")
     image = shot(tmp_path / "bev.png", *paths)
-    box = (np.abs(image.astype(int) - [0, 158, 224]).sum(axis=2) < 60).nonzero()
+    box = (np.abs(image.astype(int) - BOX_COLOUR).sum(axis=2) < 60).nonzero()
     # 10 m ahead is up in the picture, 5 m to the right is right of the middle; about 5 pixels a metre
     assert np.median(box[0]) < 85
     assert np.median(box[1]) > 115
@@ -106,11 +108,26 @@ def test_a_sweep_with_boxes_from_above(sweep: Callable[..., Path], tmp_path: Pat
     assert 2 < tall / wide < 4.5  # 6 m along, 2 m across
 
 
+def test_boxes_of_a_lower_score_begin_hidden(sweep: Callable[..., Path], tmp_path: Path) -> None:
+    cloud = sweep(np.array([[-20.0, -20, 0, 0], [20, 20, 0, 0]]), "000.bin")
+    boxes = tmp_path / "found.json"
+    found = {"class_names": ["Car"], "labels": [0, 0], "scores": [0.9, 0.2]}
+    boxes.write_text(json.dumps(found | {"boxes": [[10, 5, 0, 5, 2, 1.5, 0], [10, -5, 0, 5, 2, 1.5, 0]]}))
+    arguments = (cloud, boxes, "--view", "bev", "--size", "200x200")
+    sides = []
+    for score in (0, 0.5, 0.95):
+        image = shot(tmp_path / "bev.png", *arguments, "--score", score)
+        box = np.abs(image.astype(int) - BOX_COLOUR).sum(axis=2) < 60
+        sides.append([bool(box[:, :100].any()), bool(box[:, 100:].any())])  # left of the sensor, and right of it
+    assert sides == [[True, True], [True, False], [False, False]]
+
+
 def test_a_turntable_goes_around(fitted_run: FittedRun, tmp_path: Path) -> None:
     out = tmp_path / "turn.mp4"
     path = fitted_run.folder / "splat.safetensors"
-    assert main([str(path), "--turntable", str(out), "--size", "97x64", "--frames", "8"]) == 0
+    assert main([str(path), "--turntable", str(out), "--size", "97x64", "--frames", "8", "--fps", "12"]) == 0
     with av.open(str(out)) as video:
+        assert video.streams.video[0].average_rate == 12
         frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(video=0)]
     assert len(frames) == 8
     assert frames[0].shape == (64, 96, 3)
