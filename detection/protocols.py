@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from detection.evaluation.kitti import (
     kitti_table,
 )
 from detection.evaluation.nuscenes import RANGES, evaluate_nuscenes, nuscenes_table
+from detection.evaluation.nuscenes_attributes import likely_attributes
 
 
 @dataclass(frozen=True)
@@ -138,14 +139,23 @@ class NuScenesProtocol(Protocol):
             raise InputError(f"data.protocol: ranges say nothing of {missing[0]}: give the distance to which it counts")
 
     def __call__(self, samples: Samples, frames: Sequence[PointCloudSample], detections: Sequence[Boxes3D]) -> Score:
-        """mAP, NDS and mean errors; distances count from the car of nuScenes' own data, else from the axes' origin."""
+        """mAP, NDS and mean errors.
+
+        Distances count from the car of nuScenes' own data, else from the axes' origin. Detections without attributes
+        get those that are likely at their velocity.
+        """
         names = frames[0].class_names if frames else ()
         self.check(samples, names)
         truth = [_known(frame) for frame in frames]
-        origins = None
+        origins, racks = None, None
         if isinstance(samples, NuScenesDataset):
             origins = np.stack([samples.frames[i].origin for i in range(len(frames))])
-        result = evaluate_nuscenes(truth, detections, names, origins=origins, ranges=self.ranges)
+            racks = [samples.frames[i].racks for i in range(len(frames))]
+        found = [
+            replace(boxes, attributes=likely_attributes(boxes, names)) if boxes.attributes is None else boxes
+            for boxes in detections
+        ]
+        result = evaluate_nuscenes(truth, found, names, origins=origins, racks=racks, ranges=self.ranges)
         values: dict[str, float | None] = {"mAP": 100 * result.mean_ap, "NDS": 100 * result.nds}
         values |= {f"{name} error": None if np.isnan(value) else value for name, value in result.errors.items()}
         return Score(nuscenes_table(result), values)

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datasets.errors import InputError, SceneError
 from datasets.pointclouds.clouds import Policy, finite_points, read_bin, usable
+from datasets.pointclouds.nuscenes_splits import Split, scenes_of
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.scenes.files import inside, read_bytes
 from datasets.scenes.images import read_image
@@ -55,6 +57,8 @@ CATEGORIES = {
 }
 """The tables' categories that belong to a class; all others belong to none."""
 
+RACK = "static_object.bicycle_rack"
+
 ATTRIBUTES = (
     "cycle.with_rider",
     "cycle.without_rider",
@@ -91,6 +95,7 @@ class NuScenesFrame:
         cameras, photos: what of CAMERAS the frame has.
         to_global: [4, 4] from our axes of the key frame to the world.
         origin: [2] where the car's own origin lies in the key frame's axes, from which the benchmark counts distances.
+        racks: [R, 7] boxes of bicycle racks, in which the benchmark counts neither bicycles nor motorcycles.
     """
 
     token: str
@@ -100,6 +105,7 @@ class NuScenesFrame:
     photos: tuple[Photo, ...]
     to_global: np.ndarray
     origin: np.ndarray
+    racks: Tensor
 
 
 class NuScenesDataset:
@@ -112,7 +118,8 @@ class NuScenesDataset:
         root: the folder with samples, sweeps and the tables' folder.
         version: name of the tables' folder.
         class_names: classes to detect; labels count in this order.
-        scenes: names of the scenes to take ("scene-0001"), or None for all: the benchmark's splits are such lists.
+        split: the benchmark's train or val scenes of v1.0-trainval or v1.0-mini, or None for all.
+        scenes: names of the scenes to take ("scene-0001") instead of a split.
         sweeps: sweeps to add to each key frame, moved to where the sensor was then.
         min_points: LiDAR and radar points that a box must hold, as the tables state them.
         on_bad_frame, invalid_points: as in :class:`datasets.pointclouds.kitti.KittiDataset`.
@@ -129,6 +136,7 @@ class NuScenesDataset:
         version: str = "v1.0-trainval",
         class_names: Sequence[str] = CLASSES,
         *,
+        split: Split | None = None,
         scenes: Sequence[str] | None = None,
         sweeps: int = 9,
         min_points: int = 0,
@@ -137,9 +145,13 @@ class NuScenesDataset:
     ) -> None:
         if unknown := [name for name in class_names if name not in CLASSES]:
             raise InputError(f"nuScenes has no class {unknown[0]!r}: choose of {', '.join(CLASSES)}")
+        if split is not None and scenes is not None:
+            raise InputError(f"give the split ({split}) or the scenes of nuScenes, not both")
         self.root, self.class_names, self.sweeps = Path(root), tuple(class_names), sweeps
         self.invalid_points: Policy = invalid_points
         tables = _Tables(self.root, version)
+        if split is not None:
+            scenes = scenes_of(split, version, tables.scenes)
         load = partial(_frame, tables=tables, class_names=self.class_names, sweeps=sweeps, min_points=min_points)
         self.frames, self.skipped = usable(tables.samples_of(scenes), load, on_bad_frame)
 
@@ -204,9 +216,14 @@ class _Tables:
         sensor = self.get("calibrated_sensor", data["calibrated_sensor_token"])
         return str(self.get("sensor", sensor["sensor_token"])["channel"])
 
+    @property
+    def scenes(self) -> dict[str, Row]:
+        """Scenes by name."""
+        return {row["name"]: row for row in self.rows["scene"].values()}
+
     def samples_of(self, scenes: Sequence[str] | None) -> list[str]:
         """Tokens of the key frames of scenes by name."""
-        rows = {row["name"]: row for row in self.rows["scene"].values()}
+        rows = self.scenes
         if missing := [name for name in scenes or () if name not in rows]:
             found = f"has no scene {missing[0]!r} (it has {len(rows)})"
             raise SceneError(self.folder / "scene.json", found, "Give scenes of this version")
@@ -218,6 +235,11 @@ class _Tables:
                 tokens.append(token)
                 token = self.get("sample", token)["next"]
         return tokens
+
+    def category(self, annotation: Row) -> str:
+        """What the tables call an annotated thing."""
+        instance = self.get("instance", annotation["instance_token"])
+        return str(self.get("category", instance["category_token"])["name"])
 
     def sensor_to_global(self, data: Row) -> np.ndarray:
         """[4, 4] from the axes of the sensor that took ``data`` to the world."""
@@ -283,7 +305,10 @@ def _frame(token: str, tables: _Tables, class_names: tuple[str, ...], sweeps: in
     cameras = _cameras(tables, seen, to_global) if seen else None
     boxes = _boxes(tables, token, from_global, class_names, min_points)
     car = np.array([*tables.get("ego_pose", key["ego_pose_token"])["translation"], 1.0])
-    return NuScenesFrame(token, tuple(clouds), boxes, cameras, photos, to_global, (from_global @ car)[:2])
+    racks = [_placed(row, from_global) for row in tables.annotations[token] if tables.category(row) == RACK]
+    return NuScenesFrame(
+        token, tuple(clouds), boxes, cameras, photos, to_global, (from_global @ car)[:2], _values(racks)
+    )
 
 
 def _view(path: Path) -> View:
@@ -304,29 +329,38 @@ def _boxes(
 ) -> Boxes3D:
     rows, labels, velocities, attributes, counts = [], [], [], [], []
     for row in tables.annotations[token]:
-        instance = tables.get("instance", row["instance_token"])
-        name = CATEGORIES.get(tables.get("category", instance["category_token"])["name"])
+        name = CATEGORIES.get(tables.category(row))
         count = row["num_lidar_pts"] + row["num_radar_pts"]
         if name not in class_names or count < min_points:
             continue
-        width, length, height = row["size"]
         if min(row["size"]) <= 0:
             found = f"annotation {row['token']} has size {row['size']}"
             raise SceneError(tables.folder / "sample_annotation.json", found, "Sizes must be positive")
-        centre = from_global[:3, :3] @ row["translation"] + from_global[:3, 3]
-        ahead = from_global[:3, :3] @ rotation(row["rotation"])[:, 0]
-        rows.append([*centre, length, width, height, np.arctan2(ahead[1], ahead[0])])
+        rows.append(_placed(row, from_global))
         labels.append(class_names.index(name))
         velocities.append((from_global[:3, :3] @ tables.velocity(row))[:2])
         names = [tables.get("attribute", attribute)["name"] for attribute in row["attribute_tokens"]]
         attributes.append(ATTRIBUTES.index(names[0]) if names and names[0] in ATTRIBUTES else -1)
         counts.append(count)
-    values = torch.from_numpy(np.array(rows, np.float64).reshape(-1, 7)).float()
-    values[:, 6] = torch.where(values[:, 6] >= torch.pi, -torch.pi, values[:, 6])
     return Boxes3D(
-        values,
+        _values(rows),
         torch.tensor(labels, dtype=torch.int64),
         velocities=torch.from_numpy(np.array(velocities, np.float32).reshape(-1, 2)),
         attributes=torch.tensor(attributes, dtype=torch.int64),
         point_counts=torch.tensor(counts, dtype=torch.int64),
     )
+
+
+def _placed(annotation: Row, from_global: np.ndarray) -> list[float]:
+    """The box of an annotation in the key frame's axes."""
+    width, length, height = annotation["size"]
+    centre = from_global[:3, :3] @ annotation["translation"] + from_global[:3, 3]
+    ahead = from_global[:3, :3] @ rotation(annotation["rotation"])[:, 0]
+    return [*centre, length, width, height, np.arctan2(ahead[1], ahead[0])]
+
+
+def _values(boxes: Sequence[Sequence[float]]) -> Tensor:
+    """[M, 7] float32, yaws in [-pi, pi) after rounding too."""
+    values = torch.from_numpy(np.array(boxes, np.float64).reshape(-1, 7)).float()
+    values[:, 6] = torch.where(values[:, 6] >= torch.pi, -torch.pi, values[:, 6])
+    return values

@@ -1,7 +1,6 @@
 """The nuScenes detection benchmark: mean average precision by centre distance, errors of the hits, and their score NDS.
 
-Caesar et al., "nuScenes: A multimodal dataset for autonomous driving", CVPR 2020. The one rule that is left out removes
-bicycles that stand in racks, which the boxes do not tell.
+Caesar et al., "nuScenes: A multimodal dataset for autonomous driving", CVPR 2020.
 """
 
 from __future__ import annotations
@@ -10,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
 from datasets.errors import InputError
+from datasets.pointclouds.boxes import points_in_boxes
 from datasets.pointclouds.types import Boxes3D
 from detection.evaluation.pairs import same_frame
 
@@ -27,6 +29,7 @@ DISTANCES = (0.5, 1.0, 2.0, 4.0)  # metres between centres that a hit stays belo
 HIT_DISTANCE = 2.0  # the distance whose hits give the errors
 ERRORS = ("translation", "scale", "orientation", "velocity", "attribute")
 WITHOUT = {"traffic_cone": ("orientation", "velocity", "attribute"), "barrier": ("velocity", "attribute")}
+RACKED = ("bicycle", "motorcycle")
 MOST_BOXES = 500
 RECALLS = 101
 LOWEST = 0.1  # recall and precision below this count for nothing
@@ -70,6 +73,7 @@ def evaluate_nuscenes(
     class_names: Sequence[str],
     *,
     origins: np.ndarray | None = None,
+    racks: Sequence[Tensor] | None = None,
     ranges: Mapping[str, float] = RANGES,
 ) -> NuScenesResult:
     """Evaluate detections of F frames.
@@ -81,6 +85,7 @@ def evaluate_nuscenes(
         class_names: classes to evaluate.
         origins: [F, 2] where the car is, from which ``ranges`` count; None takes the axes' origin. The benchmark counts
             from the car's rear axle, the boxes' axes mostly start at the sensor.
+        racks: F sets [R, 7] of bicycle racks: bicycles and motorcycles whose centres lie in one do not count.
         ranges: distance by class to which boxes count.
 
     Raises:
@@ -96,6 +101,11 @@ def evaluate_nuscenes(
             raise InputError(f"the detections of frame {i} have no finite scores")
         if len(found) > MOST_BOXES:
             raise InputError(f"frame {i} has {len(found)} detections: keep the {MOST_BOXES} of highest score")
+    if racks is not None:
+        annotations, detections = (
+            [_outside(boxes, rack, class_names) for boxes, rack in zip(side, racks, strict=True)]
+            for side in (annotations, detections)
+        )
     centre = np.zeros((len(annotations), 2)) if origins is None else np.asarray(origins, np.float64)
     truth = _joined(annotations, centre, unseen=False)
     found_boxes = _joined(detections, centre, unseen=True)
@@ -110,6 +120,12 @@ def evaluate_nuscenes(
         means[key] = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
     scores = [max(0.0, 1 - value) if value == value else 0.0 for value in means.values()]
     return NuScenesResult(mean_ap, (5 * mean_ap + sum(scores)) / 10, means, precision, errors)
+
+
+def _outside(boxes: Boxes3D, racks: Tensor, class_names: Sequence[str]) -> Boxes3D:
+    """The boxes without those of RACKED classes in a rack."""
+    racked = torch.tensor([class_names[label] in RACKED for label in boxes.labels.tolist()], dtype=torch.bool)
+    return boxes[~(racked & points_in_boxes(boxes.boxes[:, :3].cpu(), racks).any(dim=0)).to(boxes.labels.device)]
 
 
 def nuscenes_table(result: NuScenesResult) -> str:

@@ -14,16 +14,12 @@ import torch
 from datasets.errors import InputError, SceneError
 from datasets.geometry import project
 from datasets.pointclouds.boxes import points_in_boxes
-from datasets.pointclouds.nuscenes import ATTRIBUTES, CAMERAS, CLASSES, TABLES, NuScenesDataset, rotation
+from datasets.pointclouds.nuscenes import ATTRIBUTES, CAMERAS, CLASSES, TABLES, NuScenesDataset
+from datasets.pointclouds.nuscenes_splits import scenes_of
+from datasets.pointclouds.types import Boxes3D
 from detection.evaluation.nuscenes import RANGES
 from detection.protocols import NuScenesProtocol
-
-# The sensor looks along its y; its car looks along x.
-LIDAR = {"translation": [0.9, 0, 1.8], "rotation": [2**-0.5, 0, 0, -(2**-0.5)]}
-CAMERA = {"translation": [1.7, 0, 1.5], "rotation": [0.5, -0.5, 0.5, -0.5]}
-LANDMARKS = np.array([[30.0, 5, 1], [25, -8, 0.5], [40, 0, 2], [22, 3, 0]])
-INTRINSICS = [[1000.0, 0, 800], [0, 1000, 450], [0, 0, 1]]
-ROOT_STEP = 0.05  # seconds between sweeps
+from tests.datasets.pointclouds.made_up_drive import LANDMARKS, LIDAR, ROOT_STEP, write_drive, write_tables
 
 
 def quaternion(matrix: np.ndarray) -> list[float]:
@@ -33,73 +29,9 @@ def quaternion(matrix: np.ndarray) -> list[float]:
     return [w, *(skew / (4 * w))]
 
 
-def transform(row: dict) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = rotation(row["rotation"]), row["translation"]
-    return matrix
-
-
-def write_tables(root: Path, tables: dict[str, list[dict]]) -> Path:
-    (root / "v1.0-test").mkdir(parents=True, exist_ok=True)
-    for name in TABLES:
-        (root / "v1.0-test" / f"{name}.json").write_text(json.dumps(tables[name]))
-    return root
-
-
 @pytest.fixture
-def drive(tmp_path) -> Path:
-    """Key frames at 0, 0.5 and 1 s, sweeps every 0.05 s; the car drives a bend at 10 m/s; a car ahead drives at 4."""
-    (tmp_path / "sweeps").mkdir()
-    tables: dict[str, list[dict]] = {name: [] for name in TABLES}
-    for name, row in (("LIDAR_TOP", LIDAR), ("CAM_FRONT", CAMERA)):
-        tables["sensor"].append({"token": f"s-{name}", "channel": name})
-        intrinsic = INTRINSICS if name == "CAM_FRONT" else []
-        tables["calibrated_sensor"].append(
-            {"token": f"c-{name}", "sensor_token": f"s-{name}", "camera_intrinsic": intrinsic, **row}
-        )
-    for i in range(21):
-        seconds = i * ROOT_STEP
-        yaw = 0.2 * seconds
-        ego = {
-            "translation": [10 * seconds, seconds**2, 0],
-            "rotation": [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)],
-        }
-        tables["ego_pose"].append({"token": f"e{i}", **ego})
-        from_world = np.linalg.inv(transform(ego) @ transform(LIDAR))
-        seen = LANDMARKS @ from_world[:3, :3].T + from_world[:3, 3]
-        own_roof = np.array([[0.3, -0.4, 0.1]])
-        rows = np.column_stack([np.concatenate([seen, own_roof]), np.full((5, 1), 51), np.zeros((5, 1))])
-        (tmp_path / "sweeps" / f"{i}.bin").write_bytes(rows.astype("<f4").tobytes())
-        common = {"timestamp": int(seconds * 1e6), "ego_pose_token": f"e{i}", "sample_token": f"k{i // 10}"}
-        common["is_key_frame"] = i % 10 == 0
-        link = {"prev": f"d{i - 1}" if i else "", "next": f"d{i + 1}" if i < 20 else ""}
-        lidar = {"token": f"d{i}", "calibrated_sensor_token": "c-LIDAR_TOP", "filename": f"sweeps/{i}.bin"}
-        tables["sample_data"].append({**lidar, **common, **link})
-        if i % 10 == 0:
-            photo = {"token": f"p{i}", "calibrated_sensor_token": "c-CAM_FRONT", "filename": f"samples/{i}.jpg"}
-            size = {"width": 1600, "height": 900, "prev": "", "next": ""}
-            tables["sample_data"].append({**photo, **common, **size})
-    tables["scene"] = [{"token": "scene", "name": "scene-0001", "first_sample_token": "k0"}]
-    for k in range(3):
-        times = {"timestamp": k * 500_000, "prev": f"k{k - 1}" if k else "", "next": f"k{k + 1}" if k < 2 else ""}
-        tables["sample"].append({"token": f"k{k}", "scene_token": "scene", **times})
-        links = {"prev": f"a{k - 1}" if k else "", "next": f"a{k + 1}" if k < 2 else ""}
-        counts = {"num_lidar_pts": 3, "num_radar_pts": 1, "sample_token": f"k{k}"}
-        moving = {"instance_token": "i-car", "attribute_tokens": ["t-moving"], "size": [1.9, 4.5, 1.6]}
-        pose = {"translation": [30 + 2 * k, 5, 1], "rotation": [np.cos(0.15), 0, 0, np.sin(0.15)]}
-        tables["sample_annotation"].append({"token": f"a{k}", **links, **counts, **moving, **pose})
-    single = {"token": "b", "prev": "", "next": "", "sample_token": "k1", "num_lidar_pts": 0, "num_radar_pts": 0}
-    person = {"instance_token": "i-child", "attribute_tokens": [], "size": [0.6, 0.5, 1.2]}
-    place = {"translation": [20, 0, 0.6], "rotation": [1, 0, 0, 0]}
-    tables["sample_annotation"] += [
-        {**single, **person, **place},
-        {**single, **person, **place, "token": "c", "instance_token": "i-dog"},
-    ]
-    for instance, category in (("car", "vehicle.car"), ("child", "human.pedestrian.child"), ("dog", "animal")):
-        tables["instance"].append({"token": f"i-{instance}", "category_token": f"g-{category}"})
-        tables["category"].append({"token": f"g-{category}", "name": category})
-    tables["attribute"] = [{"token": "t-moving", "name": "vehicle.moving"}]
-    return write_tables(tmp_path, tables)
+def drive(tmp_path: Path) -> Path:
+    return write_drive(tmp_path)
 
 
 def test_landmarks_stay_where_they_are_in_every_sweep(drive) -> None:
@@ -126,6 +58,25 @@ def test_distances_count_from_the_car_and_not_from_its_lidar(drive) -> None:
         found = [replace(frames[0].boxes, scores=torch.ones(1))]
         score = NuScenesProtocol(ranges)(data, frames, found)
         assert score.values["mAP"] == pytest.approx(counted / len(CLASSES), abs=0.2)
+
+
+def test_bicycles_in_racks_do_not_count(drive) -> None:
+    data = NuScenesDataset(drive, "v1.0-test", ("bicycle", "pedestrian"))
+    assert [len(frame.racks) for frame in data.frames] == [0, 1, 0]
+    world = data.frames[1].to_global
+    placed = world[:3, :3] @ data.frames[1].racks[0, :3].double().numpy() + world[:3, 3]
+    np.testing.assert_allclose(placed, [20, -10, 0.5], atol=1e-4)
+    along, across = (np.linalg.inv(world)[:3, :3] @ [np.cos(a), np.sin(a), 0] for a in (0.8, 0.8 + np.pi / 2))
+    centre = data.frames[1].racks[0, :3].double().numpy()
+    rows = [[*(centre + 1.9 * along), 1.7, 0.6, 1.2, 0], [*(centre + 1.9 * across), 1.7, 0.6, 1.2, 0]]
+    boxes = Boxes3D(torch.tensor(rows).float(), torch.tensor([0, 0]), torch.tensor([0.9, 0.8]))
+    frames = [replace(data[i], boxes=boxes[:0]) for i in range(3)]
+    frames[1] = replace(frames[1], boxes=replace(boxes[1:], scores=None))
+    values = [NuScenesProtocol()(data, frames, [boxes[:0], found, boxes[:0]]).values for found in (boxes, boxes[1:])]
+    assert values[0] == values[1]  # that in the rack, though most certain, is no false alarm
+    assert values[0]["mAP"] == pytest.approx(50)
+    frames[1] = replace(frames[1], boxes=replace(boxes, scores=None))
+    assert NuScenesProtocol()(data, frames, [boxes[:0], boxes[1:], boxes[:0]]).values["mAP"] == pytest.approx(50)
 
 
 def test_boxes_and_velocities_in_our_axes(drive) -> None:
@@ -216,6 +167,37 @@ def test_scenes_and_versions_that_are_not_there(drive) -> None:
     with pytest.raises(InputError, match="no class 'tram'"):
         NuScenesDataset(drive, "v1.0-test", ("tram",))
     assert len(NuScenesDataset(drive, "v1.0-test", scenes=["scene-0001"])) == 3
+
+
+@pytest.mark.parametrize(("version", "held", "learned"), [("v1.0-trainval", 3, 1), ("v1.0-mini", 103, 553)])
+def test_splits(drive, version: str, held: int, learned: int) -> None:
+    (drive / "v1.0-test").rename(drive / version)
+    scenes = drive / version / "scene.json"
+    (row,) = json.loads(scenes.read_text())
+    names = {"val": f"scene-{held:04}", "train": f"scene-{learned:04}"}
+    scenes.write_text(json.dumps([{**row, "name": name, "token": name} for name in names.values()]))
+    for split in ("train", "val"):
+        alone = NuScenesDataset(drive, version, scenes=[names[split]])
+        assert len(NuScenesDataset(drive, version, split=split)) == len(alone) == 3
+    assert len(NuScenesDataset(drive, version)) == 6
+    assert scenes_of("val", version, names.values()) == [names["val"]]
+    assert scenes_of("train", version, names.values()) == [names["train"]]
+    with pytest.raises(InputError, match="not both"):
+        NuScenesDataset(drive, version, split="val", scenes=[names["val"]])
+    with pytest.raises(InputError, match="no split 'test'"):
+        NuScenesDataset(drive, version, split="test")
+
+
+def test_the_benchmarks_validation_scenes() -> None:
+    everything = [f"scene-{number:04}" for number in range(1, 1111)]
+    held = scenes_of("val", "v1.0-trainval", everything)
+    never_given = {37, 628, 631, 772, 773, 774, 776, 779, 801, 918, 964, 965, 970}
+    assert len(held) - len(never_given) == 150
+    assert never_given < {int(name[-4:]) for name in held}
+    with pytest.raises(InputError, match=r"v1.0-test has no splits"):
+        scenes_of("val", "v1.0-test", everything)
+    with pytest.raises(InputError, match="'mine', which is no number"):
+        scenes_of("val", "v1.0-mini", ["mine"])
 
 
 def change(folder: Path, table: str, number: int, **values) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from datasets.errors import InputError
-from datasets.pointclouds.types import Boxes3D
+from datasets.pointclouds.nuscenes import ATTRIBUTES
+from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from detection.evaluation.nuscenes import RANGES, evaluate_nuscenes, nuscenes_table
+from detection.evaluation.nuscenes_attributes import likely_attributes
+from detection.protocols import NuScenesProtocol
 from tests.detection.evaluation import literal_nuscenes as literal
 from tests.detection.evaluation.literal_nuscenes import KEYS, literal_nuscenes
 
@@ -148,3 +152,24 @@ def test_what_cannot_be_evaluated_says_so() -> None:
         evaluate_nuscenes([truth], [many], ("car",))
     empty = evaluate_nuscenes([Boxes3D.empty()], [boxes([], scores=torch.zeros(0))], ("car",))
     assert empty.mean_ap == 0
+
+
+def test_attributes_that_are_likely() -> None:
+    names = ("car", "bus", "bicycle", "pedestrian", "barrier")
+    velocities = torch.tensor([[0.1, 0.1], [-3, 0], [0, 0], [0, 0.3], [1, 1], [torch.nan, torch.nan]])
+    rows = Boxes3D(torch.ones(6, 7), torch.tensor([0, 1, 2, 3, 4, 0]), velocities=velocities)
+    found = [ATTRIBUTES[i] if i >= 0 else None for i in likely_attributes(rows, names)]
+    expected = ["vehicle.parked", "vehicle.moving", "cycle.without_rider", "pedestrian.moving", None, None]
+    assert found == expected
+    assert likely_attributes(replace(rows, velocities=None), names).tolist() == [-1] * 6
+
+
+def test_the_protocol_fills_in_attributes() -> None:
+    truth = boxes([(10, 0, 0.0)], velocities=torch.tensor([[3.0, 0]]), attributes=torch.tensor([5]))
+    assert ATTRIBUTES[5] == "vehicle.moving"
+    frame = PointCloudSample("0", torch.zeros(1, 3), ("x", "y", "z"), ("car",), truth)
+    for speed, error in ((2.5, 0.0), (0.0, 1.0)):
+        found = boxes([(10, 0, 0.0)], scores=torch.ones(1), velocities=torch.tensor([[speed, 0]]))
+        assert NuScenesProtocol()([frame], [frame], [found]).values["attribute error"] == error
+    said = replace(found, attributes=torch.tensor([5]))  # what a detector says is left alone
+    assert NuScenesProtocol()([frame], [frame], [said]).values["attribute error"] == 0
