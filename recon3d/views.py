@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class TrainingViews:
         points: sparse points of the source, or None.
         background: colour that is known to lie behind everything, or None.
         names: the photos' file names without their ending, by which other files of theirs are found, or None.
+        scene_to_source: [4, 4] similarity from this world into that of the photos' source.
         finer: opens the same views with photos of twice the size, or gives None where they turn out to be of no use;
             None where there are no such photos.
     """
@@ -33,6 +34,7 @@ class TrainingViews:
     points: Points | None = None
     background: tuple[float, float, float] | None = None
     names: tuple[str, ...] | None = None
+    scene_to_source: np.ndarray = field(default_factory=lambda: np.eye(4))
     finer: Callable[[], TrainingViews | None] | None = None
 
     def __len__(self) -> int:
@@ -67,6 +69,7 @@ class TrainingViews:
             points=scene.points,
             background=scene.background,
             names=tuple(scene.photos[i].path.stem for i in train),
+            scene_to_source=scene.scene_to_source,
         )
 
 
