@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from datasets.errors import InputError
 from datasets.pointclouds.formats import SUFFIXES, read_coordinates
 from recon3d.priors.alignment import align, find_anchors
-from recon3d.priors.scattered import reach_of, seen, surface
+from recon3d.priors.scattered import nearest_of_pixels, reach_of, seen, surface
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
@@ -103,6 +103,8 @@ class ProjectedCloud(DepthPrior):
         pixels = pixels[:, :2] / pixels[:, 2:]
         within = ((pixels >= 0) & (pixels < cameras.sizes[view].numpy())).all(axis=1)
         pixels, depth = pixels[within], points[within, 2]
+        kept = nearest_of_pixels(pixels, depth)
+        pixels, depth = pixels[kept], depth[kept]
         if len(pixels):
             kept = seen(pixels, depth, reach_of(pixels))
             pixels, depth = pixels[kept], depth[kept]

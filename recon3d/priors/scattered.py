@@ -12,6 +12,7 @@ from scipy.spatial import Delaunay, QhullError, cKDTree
 NEAREST = 64  # points around one that are looked at
 NEARER = 0.1  # of the depth, by which a point lies before another one
 HIDING = 3  # quadrants around a point in which something lies before it, from which on it is hidden
+PART = 50_000  # points that are looked at together
 SAMPLE = 2000  # points that tell how far apart they lie
 WIDER = 1.5  # reach over the median distance within which there are points on all sides
 EDGE = 2.0  # reaches that the longest side of a triangle may have
@@ -46,11 +47,22 @@ def seen(pixels: np.ndarray, depth: np.ndarray, reach: float) -> np.ndarray:
         depth: [N] positive z-depth.
         reach: pixels around a point that are looked at, see :func:`reach_of`.
     """
-    around, valid = _around(pixels, pixels, reach)
-    before = valid & (depth[around] < (1 - NEARER) * depth[:, None])
-    right, below = np.moveaxis(pixels[around] - pixels[:, None] > 0, -1, 0)
-    quadrants = (right & below, right & ~below, ~right & below, ~right & ~below)
-    return np.sum([(before & quadrant).any(axis=1) for quadrant in quadrants], axis=0) < HIDING
+    hiding = np.zeros(len(pixels), np.int64)
+    for first in range(0, len(pixels), PART):
+        part = slice(first, first + PART)
+        around, valid = _around(pixels, pixels[part], reach)
+        before = valid & (depth[around] < (1 - NEARER) * depth[part, None])
+        right, below = np.moveaxis(pixels[around] - pixels[part, None] > 0, -1, 0)
+        for quadrant in (right & below, right & ~below, ~right & below, ~right & ~below):
+            hiding[part] += (before & quadrant).any(axis=1)
+    return hiding < HIDING
+
+
+def nearest_of_pixels(pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Indices of the points that are the nearest of those in their pixel: of a dense cloud all that can matter."""
+    order = np.lexsort((depth, *np.floor(pixels).T))
+    cells = np.floor(pixels[order])
+    return order[np.append(True, (cells[1:] != cells[:-1]).any(axis=1))[: len(order)]]
 
 
 def surface(pixels: np.ndarray, depth: np.ndarray, size: tuple[int, int], reach: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from datasets.errors import InputError, SceneError
 from datasets.geometry import unproject
 from datasets.scenes import builtin, open_scene
 from recon3d.priors.projected_cloud import ProjectedCloud
-from recon3d.priors.scattered import HIDING, NEARER, reach_of, seen, surface
+from recon3d.priors.scattered import HIDING, NEARER, nearest_of_pixels, reach_of, seen, surface
 from recon3d.priors.types import DepthEstimate
 from recon3d.views import TrainingViews
 
@@ -102,6 +102,21 @@ def test_ground_is_not_hidden_by_nearer_ground() -> None:
     pixels = pixels[pixels[:, 1] > 65]  # the horizon is at 60
     depth = 100 / (pixels[:, 1] - 60)
     assert seen(pixels, depth, reach_of(pixels)).mean() > 0.98
+
+
+def test_the_nearest_of_each_pixel() -> None:
+    pixels = np.array([[1.2, 3.4], [1.9, 3.1], [2.1, 3.1], [1.5, 4.0], [1.5, 3.99]])
+    kept = nearest_of_pixels(pixels, np.array([5.0, 4, 3, 2, 6]))
+    assert sorted(kept.tolist()) == [1, 2, 3]
+    assert nearest_of_pixels(np.zeros((0, 2)), np.zeros(0)).tolist() == []
+
+
+def test_parts_of_a_cloud_are_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, depth = scattered(500), np.random.default_rng(2).uniform(1, 3, 500)
+    whole = seen(pixels, depth, 12.0)
+    assert 0.2 < whole.mean() < 0.8
+    monkeypatch.setattr("recon3d.priors.scattered.PART", 7)
+    assert (seen(pixels, depth, 12.0) == whole).all()
 
 
 def test_the_reach_spans_scan_lines() -> None:
