@@ -5,34 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.errors import InputError, SceneError
+from datasets.errors import InputError
 from datasets.pictures import save_picture
-from datasets.pointclouds.clouds import finite_points
-from datasets.pointclouds.formats import SUFFIXES, read_cloud
-from datasets.pointclouds.kitti_calibration import AXES_ONLY, KittiCalibration, from_boxes, read_calibration
+from datasets.pointclouds.formats import SUFFIXES
+from datasets.pointclouds.kitti_calibration import from_boxes
 from datasets.pointclouds.kitti_labels import write_objects
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.programs.command_line import Parser
 from datasets.programs.devices import Device, Precision, autocast, torch_device
 from datasets.programs.run_folder import write_text
 from datasets.programs.shots import photographer
-from datasets.scenes.images import read_image
 from detection.evaluate import detect, draw, one_per_object
 from detection.pictures import in_photo
+from detection.to_predict import Cloud, in_files, in_test_data
 from detection.trained import load_model
 
 SIZE_3D = (960, 540)
 DESCRIPTION = """Find boxes in clouds.
 
+Clouds are files, or folders of them; without any, boxes are found in the test data of the run.
+
 For each cloud NAME writes into --out: NAME.json (boxes in the cloud's axes: x, y, z of the centre, length, width,
 height, yaw), NAME.txt (the same as KITTI has it), NAME.png (the cloud from above with the boxes) and NAME_3d.png (both
 from behind the sensor). An object that several classes claim gets the best of their boxes. Clouds that lie
-in KITTI's layout, in a folder velodyne beside calib and image_2, get boxes in their camera's axes, and NAME_photo.png.
+in KITTI's layout, in a folder velodyne beside calib and image_2, get boxes in their camera's axes, and NAME_photo.png;
+of several photos, as nuScenes has them, NAME_photo_0.png and so on.
 """
 
 
@@ -40,7 +44,8 @@ def predict(argv: Sequence[str]) -> None:
     """The command, given its arguments."""
     parser = Parser(prog="detect3d predict", description=DESCRIPTION)
     parser.add_argument("model", type=Path, help="run folder of a fit, or its detector.safetensors")
-    parser.add_argument("clouds", type=Path, nargs="+", help=f"clouds ({', '.join(SUFFIXES)}) or folders of them")
+    parser.add_argument("clouds", type=Path, nargs="*", help=f"clouds ({', '.join(SUFFIXES)}) or folders of them")
+    parser.add_argument("--root", type=Path, help="where the test data's folder is now, if it was moved since the fit")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results; made if it does not exist")
     parser.add_argument("--score", type=float, default=0.3, help="least score of boxes that are written")
     parser.add_argument("--pictures", type=bool, default=True, help="whether to draw pictures")
@@ -51,6 +56,7 @@ def predict(argv: Sequence[str]) -> None:
         values.model,
         values.clouds,
         out=values.out,
+        root=values.root,
         score=values.score,
         pictures=values.pictures,
         device=torch_device(values.device),
@@ -63,6 +69,7 @@ def predict_clouds(
     clouds: Sequence[Path],
     *,
     out: Path,
+    root: Path | None = None,
     score: float = 0.3,
     pictures: bool = True,
     device: torch.device | str = "cpu",
@@ -73,64 +80,58 @@ def predict_clouds(
     Raises:
         InputError: for a model or a cloud that cannot be used, and two clouds of one name.
     """
-    files = _files(clouds)
+    if clouds and root is not None:
+        raise InputError("--root says where the run's test data are, but clouds are given: leave one of them out")
     trained = load_model(model, device)
+    loaders = in_files(clouds, trained) if clouds else in_test_data(model, root, trained)
     out.mkdir(parents=True, exist_ok=True)
-    total, shoot = 0, photographer()
-    for path in tqdm(files, desc="predict", unit="cloud"):
-        points = finite_points(path, read_cloud(path, trained.channels), "skip")
-        sample = PointCloudSample(path.stem, torch.from_numpy(points), trained.channels, trained.class_names)
+    total = 0
+    for load in tqdm(loaders, desc="predict", unit="cloud"):
+        cloud = load()
         with autocast(torch.device(device), precision):
-            found = one_per_object(detect(trained.detector, sample, trained.features), score)
+            found = one_per_object(detect(trained.detector, cloud.sample, trained.features), score)
         total += len(found)
-        write_text(out / f"{path.stem}.json", json.dumps(_document(path, found, trained.class_names)) + "\n")
-        calibration, size, photo = _camera_of(path)
-        write_objects(out / f"{path.stem}.txt", from_boxes(found, calibration, trained.class_names, size))
+        name = cloud.sample.frame.replace("/", "_")
+        source = cloud.sample.frame if cloud.path is None else cloud.path.name
+        write_text(out / f"{name}.json", json.dumps(_document(source, found, trained.class_names)) + "\n")
+        objects = from_boxes(found, cloud.calibration, trained.class_names, cloud.image_size)
+        write_objects(out / f"{name}.txt", objects)
         if pictures:
-            draw(out / f"{path.stem}.png", trained.detector, sample, found, score)
-            if shoot is not None and len(points):
-                seen = shoot([path, out / f"{path.stem}.json"], SIZE_3D, columns=len(trained.channels))
-                save_picture(out / f"{path.stem}_3d.png", seen)
-            camera = calibration.camera(size)
-            if photo is not None and camera is not None:
-                save_picture(out / f"{path.stem}_photo.png", in_photo(read_image(photo), camera, found))
-    print(f"{total} boxes in {len(files)} clouds: {out}")
+            draw(out / f"{name}.png", trained.detector, cloud.sample, found, score)
+            _draw_in_space(out, name, cloud)
+            _draw_in_photos(out, name, cloud.sample, found)
+    print(f"{total} boxes in {len(loaders)} clouds: {out}")
 
 
-def _files(clouds: Sequence[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in clouds:
-        inside = [file for file in sorted(path.glob("*")) if file.suffix.lower() in SUFFIXES] if path.is_dir() else []
-        if not (path.is_file() or inside):
-            found = "holds no clouds" if path.is_dir() else "there is no such file or folder"
-            raise SceneError(path, found, f"Give clouds ({', '.join(SUFFIXES)}) or folders of them")
-        files += inside or [path]
-    names = [path.stem for path in files]
-    if double := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"several clouds are called {min(double)}, whose results would overwrite one another")
-    return files
+def _draw_in_space(out: Path, name: str, cloud: Cloud) -> None:
+    """Write NAME_3d.png of a cloud with points, from its file or from what was read."""
+    shoot, points = photographer(), cloud.sample.points
+    if shoot is None or not len(points):
+        return
+    with TemporaryDirectory() as folder:
+        path = cloud.path
+        if path is None:
+            np.save(path := Path(folder) / f"{name}.npy", points[:, :3].numpy())
+        save_picture(
+            out / f"{name}_3d.png", shoot([path, out / f"{name}.json"], SIZE_3D, columns=len(cloud.sample.channels))
+        )
 
 
-def _document(path: Path, found: Boxes3D, class_names: Sequence[str]) -> dict[str, Any]:
-    document: dict[str, Any] = {"cloud": path.name, "class_names": list(class_names)}
+def _draw_in_photos(out: Path, name: str, sample: PointCloudSample, found: Boxes3D) -> None:
+    """Write NAME_photo.png, or NAME_photo_0.png and so on where there are several."""
+    for i, photo in enumerate(sample.photos):
+        if not photo.path.is_file():  # many keep nuScenes without its photos
+            continue
+        assert sample.cameras is not None
+        number = "" if len(sample.photos) == 1 else f"_{i}"
+        save_picture(out / f"{name}_photo{number}.png", in_photo(photo.load().image, sample.cameras[i], found))
+
+
+def _document(cloud: str, found: Boxes3D, class_names: Sequence[str]) -> dict[str, Any]:
+    document: dict[str, Any] = {"cloud": cloud, "class_names": list(class_names)}
     document["boxes"] = [[round(value, 4) for value in box] for box in found.boxes.tolist()]
     document["labels"] = found.labels.tolist()
     document["scores"] = [] if found.scores is None else [round(value, 5) for value in found.scores.tolist()]
     if found.velocities is not None:
         document["velocities"] = [[round(value, 4) for value in speed] for speed in found.velocities.tolist()]
     return document
-
-
-def _camera_of(cloud: Path) -> tuple[KittiCalibration, tuple[int, int], Path | None]:
-    """Calibration, image size and photo of a cloud in KITTI's layout; of any other, axes alone."""
-    folder = cloud.resolve().parent.parent
-    path = folder / "calib" / f"{cloud.stem}.txt"
-    if cloud.resolve().parent.name != "velodyne" or not path.is_file():
-        return AXES_ONLY, (0, 0), None
-    calibration = read_calibration(path)
-    photos = (folder / "image_2" / f"{cloud.stem}{suffix}" for suffix in (".png", ".jpg", ".jpeg"))
-    photo = next((photo for photo in photos if photo.is_file()), None)
-    if photo is not None:
-        height, width = read_image(photo).shape[:2]
-        return calibration, (width, height), photo
-    return calibration, (0, 0) if calibration.projection is None else calibration.image_size(), None

@@ -182,12 +182,32 @@ def test_predict_uses_the_camera_of_kittis_layout(run: Path, tmp_path: Path) -> 
     assert (drawn != 40).any()
 
 
+def test_predict_without_clouds_takes_the_runs_test_data(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found"
+    predict_clouds(run, [], out=out, score=0.0)
+    evaluate_run(run, pictures=3, score=0.0)
+    names = sorted(path.name for path in (run / "pictures").iterdir())
+    assert names == ["000.png", "001.png", "002.png"]
+    for name in names:
+        assert (out / name).read_bytes() == (run / "pictures" / name).read_bytes()
+        assert cv2.imread(str(out / name.replace(".", "_3d."))).shape == (540, 960, 3)
+        assert json.loads((out / name.replace("png", "json")).read_text())["cloud"] == name[:3]
+    with pytest.raises(InputError, match="a detector without data: give clouds"):
+        predict_clouds(run / MODEL, [], out=out)
+    with pytest.raises(InputError, match=r"--root says where .* leave one of them out"):
+        predict_clouds(run, [write_cloud(tmp_path / "clouds")], out=out, root=tmp_path)
+
+
 def test_predict_says_what_is_wrong_with_clouds(run: Path, tmp_path: Path) -> None:
     cloud = write_cloud(tmp_path / "clouds")
     with pytest.raises(InputError, match=r"nowhere\.bin: there is no such file"):
         predict_clouds(run, [tmp_path / "nowhere.bin"], out=tmp_path / "found")
     with pytest.raises(InputError, match="several clouds are called 000001"):
         predict_clouds(run, [cloud, write_cloud(tmp_path / "others")], out=tmp_path / "found")
+    own = cloud.rename(cloud.with_name("n015__LIDAR_TOP__15.pcd.bin"))
+    with pytest.raises(InputError, match=r"a cloud of nuScenes, which has axes of its own"):
+        predict_clouds(run, [own], out=tmp_path / "found")
+    cloud = own.rename(cloud)
     cloud.write_bytes(cloud.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"000001\.bin: .*no whole number of points of 4 float32"):
         predict_clouds(run, [cloud], out=tmp_path / "found")

@@ -28,3 +28,8 @@ def test_from_tables_to_nds(tmp_path: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert {"mAP", "NDS", "velocity error", "attribute error"} <= metrics["values"].keys()
     assert 0 <= metrics["values"]["mAP"] <= 100
+    assert main(["predict", str(run), f"--out={tmp_path / 'found'}", "--score=0"]) == 0
+    for frame in ("k0", "k1", "k2"):
+        document = json.loads((tmp_path / "found" / f"{frame}.json").read_text())
+        assert len(document["boxes"]) == len(document["velocities"])
+        assert (tmp_path / "found" / f"{frame}.png").is_file()
