@@ -170,7 +170,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    cases = [(CONFIGS / "streets_dsvt.yaml", lidar_sample(options.lidar))]
+    sweep = lidar_sample(options.lidar)
+    cases = [(CONFIGS / f"streets_{name}.yaml", sweep) for name in ("dsvt", "second")]
     if options.radar is not None:
         sample = radar_sample(options.radar)
         cases += [(CONFIGS / f"radar_{name}.yaml", sample) for name in ("pillars", "second", "dsvt")]
