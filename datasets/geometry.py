@@ -1,4 +1,4 @@
-"""Points and pixels: projecting into cameras, and back from depth; which way is up."""
+"""Points, pixels and poses: projecting into cameras, and back from depth; what is rigid, and which way is up."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from datasets.types import Cameras, expect_shape
+
+RIGID_TOLERANCE = 1e-3  # text files round rotations
 
 
 def project(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
@@ -42,6 +44,17 @@ def unproject(depth: Tensor, camera: Cameras) -> Tensor:
     rays = pixels @ torch.linalg.inv(camera.intrinsics[0]).to(depth).T
     pose = camera.camera_to_world[0].to(depth)
     return (rays * depth[..., None]) @ pose[:3, :3].T + pose[:3, 3]
+
+
+def is_rigid(pose: np.ndarray) -> bool:
+    """Whether [4, 4] is a rotation, within RIGID_TOLERANCE, and a translation; not where it holds NaN or infinity."""
+    rotation = pose[:3, :3]
+    return bool(
+        np.isfinite(pose).all()
+        and np.abs(rotation @ rotation.T - np.eye(3)).max() <= RIGID_TOLERANCE
+        and np.linalg.det(rotation) > 0
+        and np.abs(pose[3] - [0, 0, 0, 1]).max() <= 1e-6
+    )
 
 
 def up_direction(cameras: Cameras) -> np.ndarray:

@@ -16,8 +16,7 @@ from datasets.pointclouds.formats import SUFFIXES, read_cloud
 from datasets.pointclouds.kitti import KittiDataset
 from datasets.pointclouds.kitti_calibration import AXES_ONLY, KittiCalibration, read_calibration
 from datasets.pointclouds.types import PointCloudSample
-from datasets.scenes.images import read_image
-from datasets.types import Photo, View
+from datasets.scenes.images import plain_photo, read_image
 from detection.run import open_samples, read_config
 from detection.trained import Trained
 
@@ -91,7 +90,7 @@ def _in_file(path: Path, trained: Trained) -> Cloud:
     points = torch.from_numpy(finite_points(path, read_cloud(path, trained.channels), "skip"))
     calibration, size, photo = _camera_of(path)
     camera = calibration.camera(size)
-    photos = () if photo is None or camera is None else (Photo(photo, partial(_view, photo)),)
+    photos = () if photo is None or camera is None else (plain_photo(photo),)
     sample = PointCloudSample(path.stem, points, trained.channels, trained.class_names, cameras=camera, photos=photos)
     return Cloud(sample, calibration, size, path)
 
@@ -100,10 +99,6 @@ def _of_data(samples: Samples, index: int) -> Cloud:
     if isinstance(samples, KittiDataset):
         return Cloud(samples[index], samples.frames[index].calibration, samples.size(index))
     return Cloud(samples[index])
-
-
-def _view(path: Path) -> View:
-    return View(read_image(path))
 
 
 def _camera_of(cloud: Path) -> tuple[KittiCalibration, tuple[int, int], Path | None]:

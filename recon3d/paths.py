@@ -16,12 +16,11 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from datasets.errors import InputError, SceneError
-from datasets.geometry import up_direction
+from datasets.geometry import is_rigid, up_direction
 from datasets.scenes.files import matrix4, number, read_json
 from datasets.types import Cameras
 
 FULL_TURN_GAP = np.radians(150)  # an orbit goes all around where no wider gap is left between the cameras
-RIGID_TOLERANCE = 1e-3
 LARGEST_SIDE = 16384
 
 
@@ -241,13 +240,7 @@ def from_json(path: Path, scene_to_source: np.ndarray | None = None) -> Cameras:
                 path, f"frame {index} has focal lengths {fx:g}, {fy:g}", "They must be positive, in pixels"
             )
         pose = matrix4(path, record, "w2c")
-        rotation = pose[:3, :3]
-        if (
-            not np.isfinite(pose).all()
-            or np.abs(rotation @ rotation.T - np.eye(3)).max() > RIGID_TOLERANCE
-            or np.linalg.det(rotation) < 0
-            or np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6
-        ):
+        if not is_rigid(pose):
             raise SceneError(path, f"the w2c of frame {index} is not rigid", "Give a rotation and a translation")
         moved = pose @ to_source
         moved[:3] /= unit

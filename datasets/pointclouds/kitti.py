@@ -16,8 +16,7 @@ from datasets.pointclouds.kitti_calibration import KittiCalibration, read_calibr
 from datasets.pointclouds.kitti_labels import CLASSES, KittiObjects, read_objects
 from datasets.pointclouds.types import PointCloudSample
 from datasets.scenes.files import read_bytes
-from datasets.scenes.images import read_image, read_pixels
-from datasets.types import Photo, View
+from datasets.scenes.images import plain_photo, read_pixels
 
 LIDAR_CHANNELS = ("x", "y", "z", "intensity")
 
@@ -94,7 +93,7 @@ class KittiDataset:
             self.class_names,
             None if objects is None else to_boxes(objects, frame.calibration, self.class_names),
             camera,
-            (Photo(photo, partial(_load_view, photo)),) if camera is not None and photo is not None else (),
+            (plain_photo(photo),) if camera is not None and photo is not None else (),
         )
 
     def class_counts(self) -> Counter[str]:
@@ -152,10 +151,6 @@ def _load_frame(name: str, folder: Path, channels: tuple[str, ...], labelled: bo
     photos = (folder / "image_2" / f"{name}{suffix}" for suffix in (".png", ".jpg", ".jpeg"))
     photo = next((path for path in photos if path.is_file()), None)
     return KittiFrame(name, cloud, read_calibration(folder / "calib" / f"{name}.txt"), objects, photo)
-
-
-def _load_view(path: Path) -> View:
-    return View(read_image(path))
 
 
 def _photo_size(path: Path) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from datasets.errors import SceneError
+from datasets.geometry import is_rigid
 from datasets.pointclouds.kitti_labels import KittiObjects
 from datasets.pointclouds.types import Boxes3D, wrap_angle
 from datasets.scenes.files import read_bytes
@@ -98,8 +99,7 @@ def read_calibration(path: Path) -> KittiCalibration:
         raise SceneError(path, f"has no Tr_velo_to_cam, only {sorted(lines)}", "Add the sensor's pose, 12 numbers")
     to_camera = np.eye(4)
     to_camera[:3] = sensor if rectification is None else rectification @ sensor
-    rotation = to_camera[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+    if not is_rigid(to_camera):
         raise SceneError(path, "R0_rect x Tr_velo_to_cam is no rotation", "Restore the file")
     projection = _matrix(path, lines, ("P2",), (3, 4))
     if projection is not None and abs(np.linalg.det(projection[:, :3])) < 1e-6:

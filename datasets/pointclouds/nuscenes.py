@@ -22,8 +22,8 @@ from datasets.pointclouds.clouds import Policy, finite_points, read_bin, usable
 from datasets.pointclouds.nuscenes_splits import Split, scenes_of
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.scenes.files import inside, read_bytes
-from datasets.scenes.images import read_image
-from datasets.types import Cameras, Photo, View
+from datasets.scenes.images import plain_photo
+from datasets.types import Cameras, Photo
 
 CLASSES = (
     "car",
@@ -301,7 +301,7 @@ def _frame(token: str, tables: _Tables, class_names: tuple[str, ...], sweeps: in
             break
         row = tables.get("sample_data", row["prev"])
     seen = [data[name] for name in CAMERAS if name in data]
-    photos = tuple(Photo(path, partial(_view, path)) for path in map(tables.path, seen))
+    photos = tuple(plain_photo(tables.path(row)) for row in seen)
     cameras = _cameras(tables, seen, to_global) if seen else None
     boxes = _boxes(tables, token, from_global, class_names, min_points)
     car = np.array([*tables.get("ego_pose", key["ego_pose_token"])["translation"], 1.0])
@@ -309,10 +309,6 @@ def _frame(token: str, tables: _Tables, class_names: tuple[str, ...], sweeps: in
     return NuScenesFrame(
         token, tuple(clouds), boxes, cameras, photos, to_global, (from_global @ car)[:2], _values(racks)
     )
-
-
-def _view(path: Path) -> View:
-    return View(read_image(path))
 
 
 def _cameras(tables: _Tables, rows: Sequence[Row], to_global: np.ndarray) -> Cameras:

@@ -14,12 +14,12 @@ import torch
 from scipy.spatial import cKDTree
 
 from datasets.errors import SceneError
+from datasets.geometry import is_rigid
 from datasets.scenes import images
 from datasets.scenes.distortion import Distortion, pinhole_focal, undistortion
 from datasets.scenes.files import inside
 from datasets.types import Cameras, Photo, Points, Scene, View
 
-RIGID_TOLERANCE = 1e-3  # text files round rotations; within this they are brought back to the nearest one
 FAR_FROM_ORIGIN = 1e3  # in units of the cameras' extent, where float32 positions would lose the detail
 COINCIDENT = 1e-6  # in the same units
 LARGEST = 1e18  # of any number: its square still is one in float32
@@ -277,10 +277,9 @@ def _rigid(frame: Frame) -> np.ndarray:
     mend = "Give a rotation and a translation; scaled or mirrored axes are not a camera pose"
     if not (np.abs(pose) < LARGEST).all():
         raise SceneError(source, f"the pose of {frame.path.name} holds NaN, infinity or an absurdly large number", mend)
-    rotation = pose[:3, :3]
-    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
-    if error > RIGID_TOLERANCE or np.linalg.det(rotation) < 0 or np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
+    if not is_rigid(pose):
         raise SceneError(source, f"the pose of {frame.path.name} is not rigid: {pose.round(4).tolist()}", mend)
+    rotation = pose[:3, :3]
     u, _, v = np.linalg.svd(rotation)
     result = np.eye(4)
     result[:3, :3] = u @ v

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from datasets.errors import SceneError
 from datasets.scenes.files import read_bytes, read_npy
+from datasets.types import Photo, View
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MILLIMETRE = 0.001
@@ -66,6 +68,15 @@ def read_image(path: Path, background: tuple[float, float, float] = (1.0, 1.0, 1
         SceneError: where it cannot be used.
     """
     return read_photo(path, background)[0]
+
+
+def plain_photo(path: Path) -> Photo:
+    """A photo of which nothing but its image is known, over white where it has an alpha channel."""
+    return Photo(path, partial(_plain_view, path))
+
+
+def _plain_view(path: Path) -> View:
+    return View(read_image(path))
 
 
 def read_photo(path: Path, background: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
 
 from datasets.errors import InputError
+from datasets.geometry import inside, is_rigid, project
 from datasets.pointclouds.formats import SUFFIXES, read_coordinates
 from recon3d.priors.alignment import align, find_anchors
 from recon3d.priors.scattered import nearest_of_pixels, reach_of, seen, surface
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
-RIGID = 1e-3  # how far a rotation may be from one
 FAINTEST = 0.5  # confidence farthest from all points
 
 
@@ -92,27 +94,21 @@ class ProjectedCloud(DepthPrior):
 
     def _seen(self, views: TrainingViews, view: int, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels [N, 2] and z-depth [N] of the points of a cloud that one view sees."""
-        cameras, to_source = views.cameras, views.scene_to_source
+        camera, to_source = views.cameras[view].to(dtype=torch.float64), views.scene_to_source
         if self.to_camera is None:
-            xyz = (xyz - to_source[:3, 3]) @ np.linalg.inv(to_source[:3, :3]).T
-            points = _moved(xyz, cameras.world_to_camera[view].double().numpy())
+            xyz, unit = (xyz - to_source[:3, 3]) @ np.linalg.inv(to_source[:3, :3]).T, 1.0
         else:
-            points = _moved(xyz, self.to_camera) / np.cbrt(np.linalg.det(to_source[:3, :3]))
-        points = points[points[:, 2] > 0]
-        pixels = points @ cameras.intrinsics[view].double().numpy().T
-        pixels = pixels[:, :2] / pixels[:, 2:]
-        within = ((pixels >= 0) & (pixels < cameras.sizes[view].numpy())).all(axis=1)
-        pixels, depth = pixels[within], points[within, 2]
+            camera = replace(camera, world_to_camera=torch.from_numpy(self.to_camera)[None])
+            unit = float(np.cbrt(np.linalg.det(to_source[:3, :3])))
+        at, away = project(torch.from_numpy(xyz), camera)
+        within = inside(at, away, camera)
+        pixels, depth = at[within].numpy(), away[within].numpy() / unit
         kept = nearest_of_pixels(pixels, depth)
         pixels, depth = pixels[kept], depth[kept]
         if len(pixels):
             kept = seen(pixels, depth, reach_of(pixels))
             pixels, depth = pixels[kept], depth[kept]
         return pixels, depth
-
-
-def _moved(xyz: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    return xyz @ pose[:3, :3].T + pose[:3, 3]
 
 
 def _between(pixels: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> DepthEstimate:
@@ -142,12 +138,6 @@ def _rigid(rows: Sequence[Sequence[float]]) -> np.ndarray:
         pose = np.array(rows, np.float64).reshape(4, 4)
     except (ValueError, TypeError) as error:
         raise ValueError(f"ProjectedCloud: to_camera is {rows}, expected four rows of four numbers") from error
-    rotation = pose[:3, :3]
-    if (
-        not np.isfinite(pose).all()
-        or np.abs(rotation @ rotation.T - np.eye(3)).max() > RIGID
-        or np.linalg.det(rotation) < 0
-        or np.abs(pose[3] - [0, 0, 0, 1]).max() > RIGID
-    ):
+    if not is_rigid(pose):
         raise ValueError("ProjectedCloud: to_camera is not rigid: give a rotation and a translation")
     return pose

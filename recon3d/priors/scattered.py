@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
+from recon3d.priors.types import inverse_of
+
 NEAREST = 64  # points around one that are looked at
 NEARER = 0.1  # of the depth, by which a point lies before another one
 HIDING = 3  # quadrants around a point in which something lies before it, from which on it is hidden
@@ -99,7 +101,7 @@ def surface(pixels: np.ndarray, depth: np.ndarray, size: tuple[int, int], reach:
     alone = np.setdiff1d(np.arange(len(pixels)), corners)
     x, y = np.floor(pixels[alone]).astype(int).T
     np.maximum.at(inverse, (y, x), 1 / depth[alone])
-    return np.where(inverse > 0, 1 / np.where(inverse > 0, inverse, 1), 0)
+    return inverse_of(inverse)
 
 
 def _around(pixels: np.ndarray, centres: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
