@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from datasets.errors import InputError
 from datasets.pictures import save_picture
 from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
@@ -21,7 +20,7 @@ from detection.boxes import rotated_nms
 from detection.detector import Detector
 from detection.pictures import from_above
 from detection.protocols import Protocol, Score
-from detection.run import METRICS, PICTURES, open_protocol, open_samples, read_config
+from detection.run import METRICS, PICTURES, open_protocol, read_config, test_samples
 from detection.trained import load_model
 from detection.training.loader import collate
 
@@ -52,9 +51,7 @@ def evaluate_run(
     began = time.perf_counter()
     config = read_config(run)
     trained = load_model(run)
-    samples, protocol = open_samples(config, "test", root, str(run)), open_protocol(config, str(run))
-    if samples[0].class_names != trained.class_names:
-        raise InputError(f"{run}: finds {trained.class_names}, but the test data have {samples[0].class_names}")
+    samples, protocol = test_samples(run, config, root, trained), open_protocol(config, str(run))
     where, clock = torch_device(device), Clock()
     detector, features = trained.detector.to(where), trained.features
     with autocast(where, precision):

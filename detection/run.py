@@ -11,7 +11,7 @@ from datasets.pointclouds.augmentation import Samples
 from datasets.programs import run_folder
 from datasets.programs.run_folder import CONFIG
 from detection.protocols import KittiProtocol, Protocol
-from detection.trained import build
+from detection.trained import Trained, build
 
 METRICS, PICTURES = "metrics.json", "pictures"
 
@@ -47,6 +47,27 @@ def open_samples(config: Mapping[str, Any], which: Literal["train", "test"], roo
     if data.get(which) is None:
         raise InputError(f"{where}: its section `data` has no `{which}`")
     samples: Samples = build(Samples, with_root(data[which], root), f"{where}: data.{which}")
+    return samples
+
+
+def test_samples(run: Path, config: Mapping[str, Any], root: Path | None, trained: Trained) -> Samples:
+    """The test data of a run, which its detector must fit.
+
+    Args:
+        run: folder of the run, for messages.
+        config: its configuration.
+        root: where the data's folder is now, if it was moved since the fit.
+        trained: the run's detector.
+
+    Raises:
+        InputError: where there are none, they cannot be opened, or they lack its classes or channels.
+    """
+    samples = open_samples(config, "test", root, str(run))
+    first = samples[0]
+    if first.class_names != trained.class_names:
+        raise InputError(f"{run}: finds {trained.class_names}, but the test data have {first.class_names}")
+    if trained.features is None and first.channels != trained.channels:  # else they are picked by name
+        raise InputError(f"{run}: was trained on points of {trained.channels}, but the test data have {first.channels}")
     return samples
 
 

@@ -17,7 +17,7 @@ from datasets.pointclouds.kitti import KittiDataset
 from datasets.pointclouds.kitti_calibration import AXES_ONLY, KittiCalibration, read_calibration
 from datasets.pointclouds.types import PointCloudSample
 from datasets.scenes.images import plain_photo, read_image
-from detection.run import open_samples, read_config
+from detection.run import read_config, test_samples
 from detection.trained import Trained
 
 NUSCENES = ".pcd.bin"
@@ -80,9 +80,7 @@ def in_test_data(run: Path, root: Path | None, trained: Trained) -> list[Loader]
     """
     if not run.is_dir():
         raise InputError(f"{run} is a detector without data: give clouds, or the folder of a run that has test data")
-    samples = open_samples(read_config(run), "test", root, str(run))
-    if len(samples) and (found := samples[0].channels) != trained.channels:
-        raise InputError(f"{run}: was trained on points of {trained.channels}, but the test data have {found}")
+    samples = test_samples(run, read_config(run), root, trained)
     return [partial(_of_data, samples, i) for i in range(len(samples))]
 
 

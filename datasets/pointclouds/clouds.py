@@ -10,12 +10,14 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from datasets.errors import InputError, SceneError
-from datasets.scenes.files import read_bytes
+from datasets.scenes.files import read_bytes, read_npy
 
 Policy = Literal["error", "skip"]
 """What happens to what cannot be used: one clear error, or it is left out and counted."""
 
 Frame = TypeVar("Frame")
+
+MOST_COLUMNS = 64  # of an array of points; more are an image or a feature map
 
 
 def read_bin(path: Path, channels: Sequence[str]) -> np.ndarray:
@@ -41,6 +43,23 @@ def check_bin_size(path: Path, size: int, channels: Sequence[str]) -> None:
             f"({', '.join(channels)})",
             "Restore the file if it is truncated, or give the channels that it has",
         )
+
+
+def read_npy_rows(path: Path, least: int, most: int, mend: str) -> np.ndarray:
+    """[N, C] numbers of a ``.npy`` file, as the file has them.
+
+    Args:
+        path: the file.
+        least, most: columns that it may have.
+        mend: what to give instead of anything else.
+
+    Raises:
+        SceneError: where it is missing, damaged or of another shape.
+    """
+    rows = read_npy(path)
+    if rows.ndim != 2 or not least <= rows.shape[1] <= most or rows.dtype.kind not in "fiu":
+        raise SceneError(path, f"holds {rows.dtype} of shape {rows.shape}", mend)
+    return rows
 
 
 def finite_points(path: Path, points: np.ndarray, invalid: Policy) -> np.ndarray:

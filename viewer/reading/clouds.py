@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import InputError, SceneError
-from datasets.pointclouds.clouds import read_bin
+from datasets.pointclouds.clouds import MOST_COLUMNS, read_bin, read_npy_rows
 from datasets.pointclouds.formats import FIELDS
-from datasets.scenes.files import read_npy
 from viewer.layers import Cloud
 from viewer.reading.world import World
 
@@ -97,9 +96,6 @@ def _columns(path: Path) -> int:
 
 
 def _npy(path: Path) -> dict[str, np.ndarray]:
-    array = read_npy(path)
-    if array.ndim != 2 or not 3 <= array.shape[1] <= 64 or array.dtype.kind not in "fiu":
-        found = f"holds {array.dtype} of shape {array.shape}"
-        raise SceneError(path, found, "Give numbers [N, 3] with x, y, z, or [N, 4] with the intensity")
-    names = (*_KITTI, *(f"channel {i}" for i in range(4, 64)))[: array.shape[1]]
-    return dict(zip(names, array.T, strict=True))
+    rows = read_npy_rows(path, 3, MOST_COLUMNS, "Give numbers [N, 3] with x, y, z, or [N, 4] with the intensity")
+    names = (*_KITTI, *(f"channel {i}" for i in range(4, MOST_COLUMNS)))[: rows.shape[1]]
+    return dict(zip(names, rows.T, strict=True))

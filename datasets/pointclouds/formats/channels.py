@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import SceneError
-from datasets.pointclouds.clouds import read_bin
+from datasets.pointclouds.clouds import read_bin, read_npy_rows
 from datasets.pointclouds.formats.las import read_las
 from datasets.pointclouds.formats.pcd import read_pcd
 from datasets.pointclouds.formats.ply import read_ply
-from datasets.scenes.files import read_npy
 
 FARTHEST = 1e5  # metres: float32 keeps no millimetres beyond, and no sensor sees so far
 
@@ -34,10 +33,8 @@ def read_cloud(path: Path, channels: Sequence[str]) -> np.ndarray:
     if suffix == ".bin":
         points = read_bin(path, channels)
     elif suffix == ".npy":
-        points = read_npy(path)
-        if points.ndim != 2 or points.shape[1] != len(channels) or points.dtype.kind not in "fiu":
-            found = f"holds {points.dtype} of shape {points.shape}"
-            raise SceneError(path, found, f"It must be [N, {len(channels)}]: {', '.join(channels)}")
+        count = len(channels)
+        points = read_npy_rows(path, count, count, f"It must be [N, {count}]: {', '.join(channels)}")
     elif suffix in FIELDS:
         fields = FIELDS[suffix](path)
         if missing := [name for name in channels if name not in fields]:

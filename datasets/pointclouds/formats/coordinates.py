@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import SceneError
-from datasets.pointclouds.clouds import read_bin
+from datasets.pointclouds.clouds import MOST_COLUMNS, read_bin, read_npy_rows
 from datasets.pointclouds.formats.channels import FIELDS, SUFFIXES
-from datasets.scenes.files import read_npy
 
 
 def read_coordinates(path: Path, columns: int = 4) -> np.ndarray:
@@ -26,10 +25,7 @@ def read_coordinates(path: Path, columns: int = 4) -> np.ndarray:
     if suffix == ".bin":
         xyz = read_bin(path, ("x", "y", "z", *(f"column {i}" for i in range(3, columns))))[:, :3]
     elif suffix == ".npy":
-        xyz = read_npy(path)
-        if xyz.ndim != 2 or xyz.shape[1] < 3 or xyz.dtype.kind not in "fiu":
-            raise SceneError(path, f"holds {xyz.dtype} of shape {xyz.shape}", "Give numbers [N, 3 or more]: x, y, z")
-        xyz = xyz[:, :3]
+        xyz = read_npy_rows(path, 3, MOST_COLUMNS, "Give numbers [N, 3 or more]: x, y, z")[:, :3]
     elif suffix in FIELDS:
         table = FIELDS[suffix](path)
         if missing := [axis for axis in "xyz" if axis not in table]:

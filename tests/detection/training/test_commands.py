@@ -28,7 +28,7 @@ from detection.check_command import check_config
 from detection.evaluate import evaluate, evaluate_run, one_per_object
 from detection.predict import predict_clouds
 from detection.protocols import KittiProtocol
-from detection.trained import MODEL, load_model
+from detection.trained import MODEL, load_model, save_model
 
 HEAVY = ("torch", "numpy", "lightning", "open3d", "cv2", "numba", "scipy", "jsonargparse")
 
@@ -106,6 +106,22 @@ def test_test_without_test_data_or_model(run: Path) -> None:
     (run / MODEL).unlink()
     with pytest.raises(InputError, match=f"holds no {MODEL}"):
         evaluate_run(run)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"class_names": ("Pole", "Car")}, r"finds \('Pole', 'Car'\), but the test data have \('Car', 'Pole'\)"),
+        ({"channels": ("x", "y", "z"), "features": None}, "trained on points of .* but the test data have"),
+    ],
+)
+def test_test_data_that_do_not_fit_the_detector(run: Path, tmp_path: Path, changed: dict, message: str) -> None:
+    save_model(run / MODEL, replace(load_model(run), **changed))
+    with pytest.raises(InputError, match=message):
+        evaluate_run(run)
+    with pytest.raises(InputError, match=message):
+        predict_clouds(run, [], out=tmp_path / "found")
+    assert not (tmp_path / "found").exists()
 
 
 def write_cloud(folder: Path, name: str = "000001") -> Path:
