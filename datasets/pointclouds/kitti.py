@@ -73,7 +73,7 @@ class KittiDataset:
         self.image_size = image_size
         self.invalid_points: Policy = invalid_points
         folder = _data_folder(self.root)
-        names = _frame_names(self.root, folder, split)
+        names = _all_names(folder, labelled) if split is None else _split_names(self.root, split)
         known = {*class_names, *other_classes}
         load = partial(_load_frame, folder=folder, channels=self.channels, labelled=labelled, known=known)
         self.frames, self.skipped = usable(names, load, on_bad_frame)
@@ -120,12 +120,17 @@ def _data_folder(root: Path) -> Path:
     raise SceneError(root, "has neither velodyne nor training/velodyne", mend)
 
 
-def _frame_names(root: Path, folder: Path, split: str | None) -> list[str]:
-    if split is None:
-        names = sorted(path.stem for path in (folder / "velodyne").glob("*.bin"))
-        if not names:
-            raise SceneError(folder / "velodyne", "holds no .bin files", "Put the clouds there")
-        return names
+def _all_names(folder: Path, labelled: bool) -> list[str]:
+    """Names of all clouds and, where labels are asked for, of these, so that a label without a cloud is noticed."""
+    names = {path.stem for path in (folder / "velodyne").glob("*.bin")}
+    if not names:
+        raise SceneError(folder / "velodyne", "holds no .bin files", "Put the clouds there")
+    if labelled:
+        names.update(path.stem for path in (folder / "label_2").glob("*.txt"))
+    return sorted(names)
+
+
+def _split_names(root: Path, split: str) -> list[str]:
     path = root / "ImageSets" / f"{split}.txt"
     if not path.is_file():
         found = sorted(file.stem for file in path.parent.glob("*.txt"))
@@ -141,7 +146,7 @@ def _frame_names(root: Path, folder: Path, split: str | None) -> list[str]:
 def _load_frame(name: str, folder: Path, channels: tuple[str, ...], labelled: bool, known: set[str]) -> KittiFrame:
     cloud = folder / "velodyne" / f"{name}.bin"
     if not cloud.is_file():
-        raise SceneError(cloud, "there is no such cloud", "Restore it, or take the frame out of the split")
+        raise SceneError(cloud, "there is no such cloud", "Restore it, or take its label away, or the frame out of the split")
     check_bin_size(cloud, cloud.stat().st_size, channels)
     label = folder / "label_2" / f"{name}.txt"
     objects = read_objects(label) if labelled or label.is_file() else None

@@ -206,16 +206,15 @@ DAMAGE = {
 def test_damage_is_one_clear_error_or_skipped_and_counted(folder, kind) -> None:
     spoil, message = DAMAGE[kind]
     spoil(folder)
-    if kind == "no cloud":
-        (folder / "ImageSets" / "val.txt").write_text("000000\n000001\n000002\n")
-    split = "val" if kind == "no cloud" else None
-    with pytest.raises(SceneError, match=message):
-        KittiDataset(folder, split=split)
-    with pytest.warns(UserWarning, match="1 of 3 frames are left out"):
-        data = KittiDataset(folder, split=split, on_bad_frame="skip")
-    assert [frame.name for frame in data.frames] == ["000000", "000002"]
-    assert len(data.skipped) == 1
-    assert len(data[1].boxes) == 1
+    (folder / "ImageSets" / "val.txt").write_text("000000\n000001\n000002\n")
+    for split in (None, "val"):
+        with pytest.raises(SceneError, match=message):
+            KittiDataset(folder, split=split)
+        with pytest.warns(UserWarning, match="1 of 3 frames are left out"):
+            data = KittiDataset(folder, split=split, on_bad_frame="skip")
+        assert [frame.name for frame in data.frames] == ["000000", "000002"]
+        assert len(data.skipped) == 1
+        assert len(data[1].boxes) == 1
 
 
 def test_nothing_left_and_unknown_policies_are_errors(folder) -> None:
