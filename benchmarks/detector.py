@@ -44,7 +44,10 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "detection"
 LIDAR = ("x", "y", "z", "intensity")
 RADAR = ("x", "y", "z", "power", "doppler", "range", "azimuth", "elevation")
 NATIVE = ("avx512_bf16", "amx_bf16")  # the processor's flags
-LIDAR_NETWORKS = ("streets_dsvt", "streets_second", "kitti_dsvt", "published_dsvt")
+LIDAR_NETWORKS = (
+    *("streets_dsvt", "streets_dsvt_voxels", "streets_second", "streets_voxelnext"),
+    *("kitti_dsvt", "published_dsvt"),
+)
 RADAR_NETWORKS = ("radar_pillars", "radar_second", "radar_dsvt")
 # Sizes of DSVT's pillar variant for Waymo (Wang et al., CVPR 2023).
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -168,7 +171,8 @@ def measure(network: str, sample: PointCloudSample, where: str, threads: int, ro
     torch.manual_seed(0)
     detector: Detector = build(Detector, config["model"]["detector"], network).to(device).eval()
     # As after a training, hardly anything is found where nothing is.
-    torch.nn.init.constant_(detector.head.get_parameter("heat.3.bias"), -6.0)
+    *_, bias = detector.head.get_submodule("heat").parameters()
+    torch.nn.init.constant_(bias, -6.0)
     data = config["data"]
     box = Boxes3D(torch.tensor([[10.0, 0, -0.8, 4.2, 1.8, 1.6, 0.1]]), torch.tensor([0]))
     sample = replace(sample, boxes=box)

@@ -9,7 +9,8 @@ command goes on after an interruption, and measures only what is new after a cha
 and OUT/table.md, of all rows there, are brought up to date after each; benchmarks/sparse_view_pictures.py draws them.
 
 Seconds include the depth; those of the process also the start of Python and the report. Rows without seconds took the
-depth, which their change does not touch, from a file that an earlier row left: the same bits.
+depth, which their change does not touch, from a file that an earlier row left: the same bits. How well predicted errors
+fit is told of the default rows, from the metrics.json of their runs.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ import yaml
 
 from datasets.errors import InputError
 from datasets.programs.environment import machine, versions
-from datasets.programs.measuring import mean
+from datasets.programs.measuring import deviation, mean
 from datasets.programs.run_folder import write_text
 from datasets.programs.seeds import write_json
 from recon3d.benchmark import benchmark
+from recon3d.calibration import measured_over_predicted
 from recon3d.prior_command import DEPTH
 from recon3d.prior_command import prior as write_prior
+from recon3d.runs import METRICS, read_json
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "recon3d"
 HEAVY = ("checkpoints", "logs", "previews", "renders", "report.html")
@@ -138,6 +141,7 @@ VARIANTS = {
     "without_dropout": Variant({"model.dropout": 0.0}),
     "without_opacity_decay": Variant({"model.opacity_decay": 1.0}),
     "without_far_layer": Variant({"model.initialiser.init_args.far_layer": False}),
+    "black_background": Variant({"model.background": [0.0, 0.0, 0.0]}),
     "half_the_gaussians": Variant({"model.initialiser.init_args.budget": times(0.5)}),
     "twice_the_gaussians": Variant({"model.initialiser.init_args.budget": times(2)}),
     "as_dense_in_holes": Variant({"model.initialiser.init_args.hole_density": 1.0}),
@@ -345,6 +349,19 @@ def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{text}\n\n{_table(rows)}\n"
 
 
+def predicted_errors(out: Path, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of how well the errors of the default rows were predicted, over the seeds whose metrics.json tells it."""
+    rows = [["predicted error", "seeds", "AUSE", "of a prediction that says nothing", "measured over predicted"]]
+    for case, table in found.get("default", {}).items():
+        metrics = [read_json(out / case / "default" / f"seed_{seed}" / METRICS) for seed in table["seeds"]]
+        told = [one["uncertainty"] for one in metrics if one and one.get("uncertainty")]
+        columns = [([one["ause"] for one in told], 3), ([one["ause_of_chance"] for one in told], 3)]
+        columns.append(([measured_over_predicted(one) for one in told], 2))
+        cells = [_cell(mean(values), deviation(values), digits) for values, digits in columns]
+        rows.append([case, str(len(told)), *cells])
+    return f"{_table(rows)}\n"
+
+
 def _cell(value: float | None, spread: float | None, digits: int) -> str:
     if value is None:
         return "–"
@@ -364,7 +381,7 @@ def tell(out: Path, half: bool) -> str:
     """Write OUT/table.json and OUT/table.md from all that is finished there; returns the latter's text."""
     found = finished(out, rows_of(usable(CASES, half), VARIANTS, half), half)
     write_json(out / "table.json", {"rows": found, "versions": versions(), "machine": machine()})
-    write_text(out / "table.md", text := markdown(found))
+    write_text(out / "table.md", text := f"{markdown(found)}\n{predicted_errors(out, found)}")
     return text
 
 

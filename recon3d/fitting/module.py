@@ -71,6 +71,8 @@ class SplatModule(LightningModule):
             its depth moves (after Peng et al., SCGaussian, 2024, and Paliwal et al., CoherentGS, 2024). Needs a start
             from pixels, and no densification.
         antialiased: render as Mip-Splatting does.
+        background: red, green, blue in 0..1 behind everything; None is the train photos' mean colour. Where the data
+            say what the background is, as for objects cut out, that is what counts.
         fields: how many sets of Gaussians are fitted to the photos side by side, each from a seed of its own, and from
             another opinion of a depth prior that has several; the result shows their mean (:class:`Splat`), and is as
             many times as large. Of the strategies only CoPruning goes with it.
@@ -90,6 +92,7 @@ class SplatModule(LightningModule):
         opacity_decay: float = 1.0,
         bound: float = 0.0,
         antialiased: bool = False,
+        background: tuple[float, float, float] | None = None,
         fields: int = 1,
         seed: int = 0,
     ) -> None:
@@ -101,6 +104,7 @@ class SplatModule(LightningModule):
             ("sh_dropout", sh_dropout, 0 <= sh_dropout <= 1, "0 to 1"),
             ("opacity_decay", opacity_decay, 0 < opacity_decay <= 1, "more than 0 and at most 1"),
             ("bound", bound, 0 <= bound <= 1, "0 to 1"),
+            ("background", background, all(0 <= c <= 1 for c in background or ()), "three numbers of 0 to 1"),
             ("fields", fields, fields >= 1, "1 or more"),
             ("seed", seed, seed >= 0, "0 or more"),
         ):
@@ -124,6 +128,7 @@ class SplatModule(LightningModule):
         self.sh_degree, self.sh_every = sh_degree, sh_every
         self.dropout, self.sh_dropout, self.opacity_decay = dropout, sh_dropout, opacity_decay
         self.bound, self.antialiased, self.fields = bound, antialiased, fields
+        self.chosen_background = background
         self.seed = seed
         self.extent = 1.0
         self.time_progress, self.haste = 0.0, 1.0
@@ -188,7 +193,8 @@ class SplatModule(LightningModule):
                     "others too. Leave it 0, or choose recon3d.initialise.DenseInitialiser"
                 )
             self.origins = start.origins
-        self.background.copy_(start.background)
+        chosen = self.chosen_background if views.background is None else None
+        self.background.copy_(start.background if chosen is None else torch.tensor(chosen))
         self.extent = float(start.extent)
         if self.densification is not None:
             self.densification_state = self.densification.initialize_state(scene_scale=self.extent)

@@ -217,6 +217,7 @@ def test_configuration_that_is_no_text_is_named(arguments: Arguments, tmp_path: 
     "option",
     [
         "--model.dropout=1",
+        "--model.background=[0,0,2]",
         "--model.opacity_decay=0",
         "--checkpoint.every=0",
         "--model.sh_degree=4",

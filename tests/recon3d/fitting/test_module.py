@@ -172,6 +172,15 @@ def test_dropout_leaves_out_a_growing_share_and_makes_up_for_it(fitted: Fit, mon
     assert factors == [None]
 
 
+def test_a_chosen_background_gives_way_to_a_known_one(fitted: Fit) -> None:
+    views = fitted(1).trainer.datamodule.views
+    of_the_start = (0.2, 0.3, 0.4)
+    for known, expected in ((None, (0.0, 0.5, 1.0)), ((1.0, 1.0, 1.0), of_the_start)):
+        module = SplatModule(WallStart(), background=(0.0, 0.5, 1.0))
+        module.begin(replace(views, background=known))
+        assert module.result.background == pytest.approx(expected)
+
+
 def test_start_without_gaussians_is_refused(fitted: Fit) -> None:
     with pytest.raises(InputError, match="WallStart gave no Gaussians"):
         fitted(1, WallStart(0))
