@@ -60,13 +60,16 @@ class Protocol(ABC):
 
 
 class KittiProtocol(Protocol):
-    """Average precision over 40 recall positions; for classes of few objects also the exact one, which R40 is not.
+    """Average precision over 40 or 11 recall positions; for classes of few objects also the exact one, which these are
+    not.
 
     Args:
         overlaps: by class, the overlap that a hit must exceed; several such sets give several scores. None takes the
             benchmark's.
         metrics: of "2d", "bev" and "3d".
         difficulties: "kitti" for easy, moderate and hard, which needs KITTI's labels; "all" counts every object.
+        recall_positions: 40, or 11 as in results from before 2019, which do not compare with one another; names of
+            values over 11 end with R11.
     """
 
     def __init__(
@@ -74,9 +77,13 @@ class KittiProtocol(Protocol):
         overlaps: Sequence[Mapping[str, float]] | None = None,
         metrics: Sequence[Metric] = ("bev", "3d"),
         difficulties: Literal["kitti", "all"] = "all",
+        recall_positions: Literal[40, 11] = 40,
     ) -> None:
+        if recall_positions not in (40, 11):
+            raise ValueError(f"recall_positions is {recall_positions}, expected 40 or 11")
         self.overlaps = [STRICT_OVERLAPS] if overlaps is None else list(overlaps)
         self.metrics, self.difficulties = list(metrics), difficulties
+        self.recall_positions = recall_positions
 
     def check(self, samples: Samples, class_names: Sequence[str]) -> None:
         """Every class needs an overlap, difficulties and 2D boxes KITTI's labels."""
@@ -105,20 +112,23 @@ class KittiProtocol(Protocol):
                 truth, found, names, metrics=self.metrics, min_overlaps=overlaps, difficulties=difficulties
             )
         ]
-        values = {_name(one): one.r40 if one.objects else None for one in results}
+        kind: Literal["r40", "r11"] = "r40" if self.recall_positions == 40 else "r11"
+        suffix = "" if kind == "r40" else " R11"
+        values = {f"{_name(one)}{suffix}": getattr(one, kind) if one.objects else None for one in results}
         few = few_objects(results)
         values |= {f"{_name(one)} exact": one.exact for one in few}
-        return Score("\n\n".join([kitti_table(results), *([_caution(few)] if few else [])]), values)
+        return Score("\n\n".join([kitti_table(results, kind), *([_caution(few, kind)] if few else [])]), values)
 
 
 def _name(result: AveragePrecision) -> str:
     return f"{result.class_name} {result.metric} {result.min_overlap:g} {result.difficulty}"
 
 
-def _caution(few: Sequence[AveragePrecision]) -> str:
+def _caution(few: Sequence[AveragePrecision], kind: Literal["r40", "r11"]) -> str:
+    highest = "an R40 of (N - 1) / 40" if kind == "r40" else "an R11 of ceil(N / 4) / 11"
     counts = dict.fromkeys(f"{one.class_name} {one.difficulty}: {one.objects}" for one in few)
     return (
-        f"Few objects ({', '.join(counts)}): even perfect detections of N < 41 objects have an R40 of (N - 1) / 40. "
+        f"Few objects ({', '.join(counts)}): even perfect detections of N < 41 objects have {highest}. "
         f"With the precision reached at each recall:\n\n{kitti_table(few, 'exact')}"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,7 +21,9 @@ from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.boxes import meet_bev, points_in_boxes
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 
-MEND = "Build the database again"
+OBJECTS = "objects.safetensors"
+MIN_POINTS = 5
+COMPARED = 16  # frames by which data sets are told apart
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class ObjectDatabase:
         return self.points[self.starts[index] : self.starts[index + 1]]
 
 
-def cut_objects(samples: Samples, min_points: int = 5) -> ObjectDatabase:
+def cut_objects(samples: Samples, min_points: int = MIN_POINTS) -> ObjectDatabase:
     """All annotated objects of ``samples`` that hold at least ``min_points`` points.
 
     Raises:
@@ -72,8 +75,35 @@ def cut_objects(samples: Samples, min_points: int = 5) -> ObjectDatabase:
     )
 
 
-def write_objects(database: ObjectDatabase, folder: Path) -> None:
-    """Write ``objects.safetensors`` and ``objects.json`` into ``folder``, which is made."""
+def fingerprint(samples: Samples, min_points: int = MIN_POINTS) -> str:
+    """Tells what :func:`cut_objects` makes of ``samples`` from what it makes of others, without opening all of them.
+
+    A hash of ``min_points``, the number of frames, and of :data:`COMPARED` of these, spread evenly, with name,
+    channels, classes, x, y, z of the points, boxes and labels. Changes in the other frames go unnoticed.
+    """
+    told = hashlib.sha256(f"{len(samples)} frames, objects of {min_points} points".encode())
+    for i in np.unique(np.linspace(0, len(samples) - 1, COMPARED).round().astype(int)).tolist():
+        sample = samples[i]
+        told.update(repr((sample.frame, sample.channels, sample.class_names)).encode())
+        told.update(sample.points[:, :3].numpy().tobytes())
+        if sample.boxes is not None:
+            told.update(sample.boxes.boxes.numpy().tobytes() + sample.boxes.labels.numpy().tobytes())
+    return told.hexdigest()
+
+
+def has_objects(folder: Path) -> bool:
+    """Whether :func:`write_objects` has written into ``folder``."""
+    return (folder / OBJECTS).is_file()
+
+
+def write_objects(database: ObjectDatabase, folder: Path, source: str) -> None:
+    """Write ``objects.safetensors`` into ``folder``, which is made; the file is whole or absent.
+
+    Args:
+        database: what to write.
+        folder: where to.
+        source: the :func:`fingerprint` of the samples.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         "points": database.points,
@@ -83,24 +113,28 @@ def write_objects(database: ObjectDatabase, folder: Path) -> None:
     }
     if database.boxes.velocities is not None:
         tensors["velocities"] = database.boxes.velocities
-    with replacing(folder / "objects.safetensors") as part:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, part)
-    with replacing(folder / "objects.json") as part:
-        names = {"class_names": database.class_names, "channels": database.channels}
-        part.write_text(json.dumps(names, indent=1), encoding="utf-8")
+    about = {"class_names": database.class_names, "channels": database.channels, "source": source}
+    with replacing(folder / OBJECTS) as part:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, part, {"about": json.dumps(about)})
 
 
-def read_objects(folder: Path) -> ObjectDatabase:
+def read_objects(folder: Path, source: str | None = None) -> ObjectDatabase:
     """Read what :func:`write_objects` wrote.
 
+    Args:
+        folder: where it lies.
+        source: the :func:`fingerprint` of the samples that the objects must be of; None takes those of any.
+
     Raises:
-        SceneError: for files that are missing, damaged or do not fit one another.
+        SceneError: for a file that is missing or damaged, and for objects of other samples.
     """
-    path = folder / "objects.safetensors"
+    path, mend = folder / OBJECTS, "Delete it, so that it is made again, or give another folder"
     try:
-        names = json.loads((folder / "objects.json").read_text(encoding="utf-8"))
-        class_names, channels = tuple(map(str, names["class_names"])), tuple(map(str, names["channels"]))
-        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        class_names, channels = tuple(map(str, about["class_names"])), tuple(map(str, about["channels"]))
+        made_of = about["source"]
         boxes = Boxes3D(tensors["boxes"], tensors["labels"], velocities=tensors.get("velocities"))
         points, starts = tensors["points"], tensors["starts"]
         sound = all(
@@ -114,11 +148,14 @@ def read_objects(folder: Path) -> ObjectDatabase:
             )
         )
     except (OSError, SafetensorError) as error:
-        raise SceneError(path, f"cannot be read ({error})", MEND) from error
+        raise SceneError(path, f"cannot be read ({error})", mend) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise SceneError(folder / "objects.json", f"does not describe its objects ({error!r})", MEND) from error
+        raise SceneError(path, f"does not describe its objects ({error!r})", mend) from error
     if not sound:
-        raise SceneError(path, "holds tensors that do not fit one another", MEND)
+        raise SceneError(path, "holds tensors that do not fit one another", mend)
+    if source not in (None, made_of):
+        found = f"holds objects of other data (classes {', '.join(class_names)}; channels {', '.join(channels)})"
+        raise SceneError(path, found, mend)
     return ObjectDatabase(points, starts, boxes, class_names, channels)
 
 
@@ -151,7 +188,7 @@ class Paste:
         if (sample.channels, sample.class_names) != (objects.channels, objects.class_names):
             raise InputError(
                 f"{sample.frame} has channels {sample.channels} and classes {sample.class_names}, the object database "
-                f"{objects.channels} and {objects.class_names}. {MEND}"
+                f"{objects.channels} and {objects.class_names}. Build the database again"
             )
         if sample.boxes is None:
             raise InputError(f"{sample.frame} has no annotation: objects would be pasted into unknown ones")

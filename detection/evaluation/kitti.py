@@ -163,7 +163,7 @@ def kitti_table(results: Sequence[AveragePrecision], kind: Literal["r40", "r11",
 
 
 def few_objects(results: Sequence[AveragePrecision]) -> list[AveragePrecision]:
-    """Those whose R40 cannot reach 100, because they count fewer objects than a full curve needs."""
+    """Those whose R40 and R11 cannot reach 100, because they count fewer objects than a full curve needs."""
     return [result for result in results if 0 < result.objects < RECALLS]
 
 

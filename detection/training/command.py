@@ -74,6 +74,8 @@ class FitCLI(RunFolderCLI):
         for key in [key for key in data.keys() if key.startswith(("train.", "test.")) and key.endswith(".root")]:  # noqa: SIM118
             data[key] = Path(data[key] if root is None else root).resolve()
         self.config.root = None
+        if data.objects is not None:
+            data.objects = Path(data.objects).resolve()
 
 
 def fit(argv: Sequence[str]) -> None:
@@ -157,6 +159,7 @@ def _described(cli: FitCLI) -> Trained:
             f"({', '.join(seen)}): set its init_args.point_channels to {len(seen)}, or choose data.features"
         )
     _tried(detector, data)
+    data.check_objects()
     config = yaml.safe_load(cli.configuration())["model"]["detector"]
     return Trained(detector, config, names, first.channels, data.features)
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 
 from lightning.pytorch import LightningDataModule
 
 from datasets.errors import InputError
 from datasets.pointclouds.augmentation import Augmented, Samples, Step
-from datasets.pointclouds.object_paste import Paste, cut_objects
+from datasets.pointclouds.object_paste import (
+    ObjectDatabase,
+    Paste,
+    cut_objects,
+    fingerprint,
+    has_objects,
+    read_objects,
+    write_objects,
+)
 from datasets.pointclouds.types import PointCloudSample
 from detection.channels import select_channels
 from detection.protocols import KittiProtocol, Protocol
@@ -52,6 +62,8 @@ class CloudData(LightningDataModule):
         steps: how training samples are varied, e.g. datasets.pointclouds.augmentation.Flip.
         paste: how many objects of each class a training sample should have at least: missing ones are pasted from
             other samples.
+        objects: folder that keeps the objects to paste: cut out of the training samples once, then read. Delete it
+            after a change of labels or clouds, as not every frame is compared. None cuts them out at every start.
         fade: shares of the training between which pasting fades out.
         features: channels beside x, y, z that the network sees, and by what each is divided; None for all as they are.
         batch_size: samples of a batch in each process.
@@ -69,6 +81,7 @@ class CloudData(LightningDataModule):
         protocol: Protocol | None = None,
         steps: list[Step] | None = None,
         paste: dict[str, int] | None = None,
+        objects: Path | str | None = None,
         fade: tuple[float, float] = (0.8, 0.95),
         features: dict[str, float] | None = None,
         batch_size: int = 4,
@@ -84,6 +97,7 @@ class CloudData(LightningDataModule):
         Augmented(train, (), fade=fade)  # refuses a fade that is none
         self.train, self.test, self.protocol = train, test, protocol or KittiProtocol()
         self.steps, self.paste, self.fade, self.features = steps or [], paste or {}, fade, features
+        self.objects = None if objects is None else Path(objects)
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.epochs = 1
         self._needed = Needed(train, features, in_memory)
@@ -97,9 +111,26 @@ class CloudData(LightningDataModule):
             self._first = self.train[0]
         return self._first
 
+    @cached_property
+    def _source(self) -> str:
+        return fingerprint(self._needed)
+
+    def check_objects(self) -> None:
+        """Raise InputError where the folder ``objects`` holds what cannot be pasted; it may still hold nothing."""
+        if self.objects is not None and has_objects(self.objects):
+            self._fading()
+
+    def prepare_data(self) -> None:
+        """Fill the folder ``objects`` where that is to be done (Lightning's hook: in one process, others wait)."""
+        if self.paste and self.objects is not None and not has_objects(self.objects):
+            write_objects(cut_objects(self._needed), self.objects, self._source)
+
+    def _to_paste(self) -> ObjectDatabase:
+        return cut_objects(self._needed) if self.objects is None else read_objects(self.objects, self._source)
+
     def _fading(self) -> Sequence[Step]:
         if self._pasting is None:
-            self._pasting = [Paste(cut_objects(self._needed), self.paste)] if self.paste else []
+            self._pasting = [Paste(self._to_paste(), self.paste)] if self.paste else []
         return self._pasting
 
     def steps_per_epoch(self, processes: int) -> int:

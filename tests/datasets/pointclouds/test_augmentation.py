@@ -17,7 +17,16 @@ from datasets.errors import InputError, SceneError
 from datasets.geometry import project
 from datasets.pointclouds.augmentation import Ahead, Augmented, Flip, Rotate, Scale, Tilt, Translate, flipped, moved
 from datasets.pointclouds.boxes import in_box_axes, meet_bev, points_in_boxes
-from datasets.pointclouds.object_paste import ObjectDatabase, Paste, cut_objects, read_objects, write_objects
+from datasets.pointclouds.object_paste import (
+    OBJECTS,
+    ObjectDatabase,
+    Paste,
+    cut_objects,
+    fingerprint,
+    has_objects,
+    read_objects,
+    write_objects,
+)
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.types import Cameras
 
@@ -268,14 +277,17 @@ def test_objects_are_cut_with_exactly_their_points() -> None:
 
 def test_a_database_is_read_as_written_and_damage_is_named(tmp_path) -> None:
     found, folder = database(), tmp_path / "objects"
-    write_objects(found, folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["objects.json", "objects.safetensors"]
-    back = read_objects(folder)
+    write_objects(found, folder, "source")
+    assert [path.name for path in folder.iterdir()] == [OBJECTS]
+    back = read_objects(folder, "source")
     assert torch.equal(back.points, found.points)
     assert torch.equal(back.boxes.velocities, found.boxes.velocities)
     assert (back.class_names, back.channels) == (found.class_names, found.channels)
-    path = folder / "objects.safetensors"
+    with pytest.raises(SceneError, match=r"other data \(classes Car, Cyclist; channels x, y, z, intensity\)"):
+        read_objects(folder, "another source")
+    path = folder / OBJECTS
     whole, tensors = path.read_bytes(), load_file(path)
+    about = {"about": json.dumps({"class_names": CLASSES, "channels": found.channels, "source": "source"})}
     path.write_bytes(whole[:-100])
     with pytest.raises(SceneError, match="cannot be read"):
         read_objects(folder)
@@ -285,17 +297,59 @@ def test_a_database_is_read_as_written_and_damage_is_named(tmp_path) -> None:
         ("points", tensors["points"] * torch.nan),
         ("labels", tensors["labels"] + 5),
     ):
-        save_file({**tensors, name: value.contiguous()}, path)
+        save_file({**tensors, name: value.contiguous()}, path, about)
         with pytest.raises(SceneError, match="do not fit one another"):
             read_objects(folder)
-    save_file({key: value for key, value in tensors.items() if key != "labels"}, path)
+    save_file({key: value for key, value in tensors.items() if key != "labels"}, path, about)
     with pytest.raises(SceneError, match="does not describe its objects"):
         read_objects(folder)
-    (folder / "objects.json").write_text(json.dumps([1]))
-    with pytest.raises(SceneError, match="does not describe its objects"):
-        read_objects(folder)
+    for other in (None, {"about": "[1]"}, {"about": "{"}):
+        save_file(tensors, path, other)
+        with pytest.raises(SceneError, match="does not describe its objects"):
+            read_objects(folder)
     with pytest.raises(SceneError, match="cannot be read"):
         read_objects(tmp_path)
+
+
+def test_writing_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch) -> None:
+    def interrupted(tensors, path, metadata) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("datasets.pointclouds.object_paste.save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_objects(database(), tmp_path, "source")
+    assert not has_objects(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fingerprint_tells_data_apart() -> None:
+    frames = [sample(seed) for seed in range(40)]
+    same, looked_at = fingerprint([sample(seed) for seed in range(40)]), set()
+
+    class Watched(list):
+        def __getitem__(self, index):
+            looked_at.add(index)
+            return super().__getitem__(index)
+
+    assert fingerprint(Watched(frames)) == same
+    assert len(looked_at) == 16
+    assert {0, 39} <= looked_at
+    first = frames[0]
+    turned = replace(first.boxes, boxes=first.boxes.boxes + 0.001)
+    for other in (
+        replace(first, frame="b"),
+        replace(first, class_names=CLASSES[::-1]),
+        replace(first, channels=("x", "y", "z", "power")),
+        replace(first, points=first.points[1:]),
+        replace(first, boxes=first.boxes[1:]),
+        replace(first, boxes=turned),
+        replace(first, boxes=replace(first.boxes, labels=1 - first.boxes.labels)),
+    ):
+        assert fingerprint([other, *frames[1:]]) != same
+    assert fingerprint(frames[:-1]) != same
+    assert fingerprint(frames[::-1]) != same
+    assert fingerprint(frames, min_points=6) != same
 
 
 def test_pasted_objects_bring_their_points_and_meet_nothing() -> None:

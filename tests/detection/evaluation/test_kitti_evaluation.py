@@ -16,7 +16,8 @@ from datasets.pointclouds.kitti_labels import KittiObjects
 from datasets.pointclouds.simulator import SimulatedStreets
 from detection.boxes import iou_3d, iou_bev
 from detection.evaluation.kitti import ALL_OBJECTS, STRICT_OVERLAPS, evaluate_kitti, kitti_table
-from detection.protocols import KittiProtocol
+from detection.protocols import KittiProtocol, Protocol
+from detection.trained import build
 from tests.detection.evaluation.literal_kitti import literal_ap
 
 CLASSES = ("Car", "Van", "Pedestrian", "Person_sitting", "Cyclist", "DontCare")
@@ -262,15 +263,32 @@ def test_the_table_shows_what_was_evaluated() -> None:
     assert "AP R11" in kitti_table(results, "r11")
 
 
-def test_the_protocol_warns_of_few_objects() -> None:
+@pytest.mark.parametrize(
+    ("positions", "name", "title", "highest"),
+    [
+        (40, "Car bev 0.7 all", "| AP R40 |", lambda count: (count - 1) / 0.4),
+        (11, "Car bev 0.7 all R11", "| AP R11 |", lambda count: math.ceil(count / 4) / 0.11),
+    ],
+)
+def test_the_protocol_warns_of_few_objects(positions, name, title, highest) -> None:
     """The built-in streets of two sweeps hold few cars, of which all are found."""
     samples = SimulatedStreets(2, ("Car",), beams="hdl32")
     frames = [samples[i] for i in range(2)]
     found = [replace(frame.boxes, scores=torch.linspace(0.9, 0.8, len(frame.boxes))) for frame in frames]
     count = sum(len(boxes) for boxes in found)
     assert 2 < count < 40
-    score = KittiProtocol(metrics=["bev"])(samples, frames, found)
-    assert score.values["Car bev 0.7 all"] == pytest.approx((count - 1) / 0.4)
-    assert score.values["Car bev 0.7 all exact"] == pytest.approx(100)
+    score = KittiProtocol(metrics=["bev"], recall_positions=positions)(samples, frames, found)
+    assert score.values == pytest.approx({name: highest(count), "Car bev 0.7 all exact": 100})
+    assert score.table.startswith(title)
     assert f"Car all: {count}" in score.table
+    assert f"R{positions} of" in score.table
     assert "| Car bev | 0.7 | 100.00 |" in score.table.split("AP exact")[1]
+
+
+def test_a_configuration_chooses_40_or_11_recall_positions() -> None:
+    config = {"class_path": "detection.protocols.KittiProtocol", "init_args": {"recall_positions": 11}}
+    assert build(Protocol, config, "data.protocol").recall_positions == 11
+    with pytest.raises(InputError, match=r"(?s)data.protocol: .*recall_positions.*40, 11.* 12"):
+        build(Protocol, {**config, "init_args": {"recall_positions": 12}}, "data.protocol")
+    with pytest.raises(ValueError, match="recall_positions is 12, expected 40 or 11"):
+        KittiProtocol(recall_positions=12)

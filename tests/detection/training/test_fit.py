@@ -115,9 +115,10 @@ def test_bf16_learns_and_scores_while_it_trains(arguments: Arguments, tmp_path: 
 def test_two_processes_train_and_write_one_run(config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    command = [sys.executable, "-m", "detection", "fit", f"--config={config}", f"--out={run}", "--data.objects=objects"]
     options = ("--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=1", "--trainer.max_epochs=2")
     done = subprocess.run(
-        [sys.executable, "-m", "detection", "fit", f"--config={config}", f"--out={run}", *options],
+        [*command, *options],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         cwd=tmp_path,
         capture_output=True,
@@ -127,6 +128,8 @@ def test_two_processes_train_and_write_one_run(config: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert checkpoint(run)["global_step"] == 6
     assert load_model(run).class_names == ("Car", "Pole")
+    assert [path.name for path in (tmp_path / "objects").iterdir()] == ["objects.safetensors"]
+    assert done.stderr.count("cut objects: 100%") == 1, "by one of the two, for both"
 
 
 @pytest.mark.parametrize(
