@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -40,7 +41,7 @@ class Calibration:
 
         ``ause`` is the area between the mean error of what is left when the pixels predicted worst, and when those
         truly worst, are taken away (Ilg et al., 2018), over the mean error; ``ause_of_chance`` is that of a prediction
-        that says nothing. None before any pixel was added.
+        that says nothing; ``measured_over_predicted`` is the ratio of the mean errors. None before any pixel was added.
         """
         if not self._predicted or not sum(map(len, self._predicted)):
             return None
@@ -55,7 +56,15 @@ class Calibration:
             "measured": [round(float(measured[share].mean()), 5) for share in shares],
             "ause": round(float(np.mean(_left(measured[order]) - best)) / scale, 4),
             "ause_of_chance": round(float(np.mean(mean - best)) / scale, 4),
+            "measured_over_predicted": round(mean / max(float(predicted.mean()), 1e-12), 4),
         }
+
+
+def measured_over_predicted(summary: Mapping[str, Any]) -> float:
+    """The ratio of the mean errors; of a :meth:`Calibration.summary` that lacks it, from its curve."""
+    if "measured_over_predicted" in summary:
+        return float(summary["measured_over_predicted"])
+    return sum(summary["measured"]) / max(sum(summary["predicted"]), 1e-12)
 
 
 def local_error(colour: np.ndarray, photo: np.ndarray) -> np.ndarray:

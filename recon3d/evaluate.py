@@ -37,7 +37,8 @@ CONVENTIONS = {
     "lpips_vgg_papers": "the same fed with 0..1, as many sparse-view papers do: compare their tables with this one",
     "avge": "geometric mean of 10^(-PSNR/10), sqrt(1-SSIM) and the papers' LPIPS, per image",
     "predicted": "from what the train photos leave open of every place; AUSE is the area between the error left when "
-    "the pixels predicted worst, or those truly worst, are taken away, over the mean error",
+    "the pixels predicted worst, or those truly worst, are taken away, over the mean error; measured over predicted is "
+    "the ratio of the mean errors",
     "masked": "PSNR over the mask's pixels; the others on composites that are white outside the mask",
 }
 
@@ -91,7 +92,11 @@ def evaluate_run(
     for reason in notes.values():
         print(f"LPIPS was not measured: {reason}")
     if uncertainty is not None:
-        print(f"predicted error: AUSE {uncertainty['ause']:.3f}, by chance {uncertainty['ause_of_chance']:.3f}")
+        ause, chance, ratio = (uncertainty[key] for key in ("ause", "ause_of_chance", "measured_over_predicted"))
+        print(
+            f"predicted error: AUSE {ause:.3f} (of a prediction that says nothing: {chance:.3f}), "
+            f"measured over predicted {ratio:.2f}"
+        )
     print(f"metrics: {run / METRICS}")
     if report:
         print(f"report: {write_report(run, root)}")

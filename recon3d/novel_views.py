@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,21 @@ from datasets.files import replacing
 from datasets.pictures import read_picture, save_picture, to_bytes
 from datasets.programs.devices import Device
 from datasets.scenes import open_scene
-from datasets.types import Cameras
+from datasets.types import Cameras, Scene
 from recon3d import paths
 from recon3d.fitting.run_folder import SPLAT, write_text
-from recon3d.pictures import colour_depth, depth_range, draw
+from recon3d.pictures import colour_depth, depth_range, draw, heat
 from recon3d.rendering_device import rendering_device
 from recon3d.runs import CAMERAS, RENDERS, VIDEO, open_scene_of, open_splat
 from recon3d.splats import Splat, load_splat
+from recon3d.uncertainty import Prediction, predict, told_by_all
 from recon3d.video import write_video
 
 SHAPES = ("orbit", "spiral", "between")
 DIGEST = "splat_sha256"  # key by which cameras.json of this command is known
 LARGEST_HALF = 6e4  # about what float16 holds
+PREDICTED, PREDICTED_VIDEO = "predicted", "predicted.mp4"
+UNPLACED = "a splat file does not say where the photos were taken"
 
 
 def render(
@@ -42,6 +45,7 @@ def render(
     sweep: float | None = None,
     root: Path | None = None,
     out: Path | None = None,
+    uncertainty: bool = False,
     device: Device = "auto",
     report: bool = True,
 ) -> None:
@@ -60,8 +64,10 @@ def render(
         scale: Size of the pictures relative to the photos, or to those of the file.
         sweep: Degrees of an orbit; by default what the cameras cover.
         root: Folder of the scene whose train cameras lead the path: of a run where it is now, if it was moved. A splat
-            file needs one for spiral and between.
+            file needs one for spiral and between, and for the uncertainty.
         out: Folder for the results, instead of RUN/renders/PATH or one beside the splat file.
+        uncertainty: Whether to write the error that is predicted from the train cameras too, in the colours of
+            `recon3d test`: predicted/NAME_predicted.png of each frame, and predicted.mp4.
         device: Where to render.
         report: Whether to write the run's report.html again, with the video.
     """
@@ -70,31 +76,38 @@ def render(
     if not 0 < scale <= 16 or not 1 <= fps <= 240:
         raise InputError(f"scale is {scale} and fps {fps}: give a scale in 0..16 and 1 to 240 frames a second")
     is_run = not run.is_file()
+    if uncertainty and not is_run and root is None:
+        raise InputError(f"{run}: {UNPLACED}, so for its uncertainty give --root SCENE, or the run's folder")
     source = run / SPLAT if is_run else run
     splat = open_splat(run) if is_run else load_splat(run)
     on_device = splat.to(rendering_device(device))
+    scene = _scene(run, root) if path in SHAPES or uncertainty else None
     if path in SHAPES:
-        leading = _leading_cameras(run, root, splat, path)
+        leading = _orbiting(run, splat, path) if scene is None else scene.cameras[list(scene.train)]
         cameras = _path(path, on_device, leading, frames, sweep or (360.0 if len(leading) == 1 else None))
     else:
         cameras = paths.from_json(Path(path), splat.scene_to_source)
     cameras = cameras.resized(scale)
     name = path if path in SHAPES else Path(path).stem
     folder = out or (run / RENDERS / name if is_run else run.with_name(f"{run.stem}_{name}"))
-    video = render_frames(on_device, cameras, folder, source=source, fps=fps)
+    video = render_frames(on_device, cameras, folder, source=source, fps=fps, scene=scene if uncertainty else None)
     if is_run:
         with replacing(run / VIDEO) as temporary:
             shutil.copyfile(video, temporary)
         video = run / VIDEO
     print(f"{len(cameras)} frames of {cameras.size[0]}x{cameras.size[1]}: {folder}")
     print(f"video: {video}")
+    if uncertainty:
+        print(f"predicted error: {folder / PREDICTED_VIDEO}")
     if is_run and report:
         from recon3d.report import write_report
 
         print(f"report: {write_report(run, root)}")
 
 
-def render_frames(splat: Splat, cameras: Cameras, folder: Path, *, source: Path, fps: int = 30) -> Path:
+def render_frames(
+    splat: Splat, cameras: Cameras, folder: Path, *, source: Path, fps: int = 30, scene: Scene | None = None
+) -> Path:
     """Render ``cameras`` into ``folder`` (see :func:`render`); returns the path of the video.
 
     Args:
@@ -103,6 +116,7 @@ def render_frames(splat: Splat, cameras: Cameras, folder: Path, *, source: Path,
         folder: for the results.
         source: the splat's file: frames of another splat, or of another path, are made anew.
         fps: frames a second of the video.
+        scene: whose train cameras the errors are predicted from, which are then written too.
 
     Raises:
         InputError: where the folder holds something else than what this writes, which would be deleted.
@@ -113,9 +127,11 @@ def render_frames(splat: Splat, cameras: Cameras, folder: Path, *, source: Path,
     if DIGEST not in before and folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder}: holds something else than frames of this command. Choose another --out")
     if before != listing:
-        for old in ("images", "depth"):
+        for old in ("images", "depth", PREDICTED):
             shutil.rmtree(folder / old, ignore_errors=True)
+        (folder / PREDICTED_VIDEO).unlink(missing_ok=True)
         write_text(listed, listing)
+    predictor = None if scene is None else _predictor(splat, scene, folder / PREDICTED)
     count = len(cameras)
     few = sorted({round(i) for i in np.linspace(0, count - 1, min(count, 8))})
     near, far = depth_range(draw(splat, camera.resized(0.25)).depth for camera in map(cameras.__getitem__, few))
@@ -123,8 +139,11 @@ def render_frames(splat: Splat, cameras: Cameras, folder: Path, *, source: Path,
     def colours() -> Iterator[np.ndarray]:
         for i in tqdm(range(count), desc="render", unit="frame"):
             picture = read_picture(folder / _image(i))
-            if picture is None:
-                seen = draw(splat, cameras[i])
+            if picture is None or (predictor and read_picture(folder / _predicted(i)) is None):
+                prediction = predictor(cameras[i]) if predictor else None
+                seen = prediction.picture if prediction else draw(splat, cameras[i])
+                if prediction:
+                    save_picture(folder / _predicted(i), heat(prediction.error))
                 picture = to_bytes(seen.colour.cpu().numpy())
                 _save_depth(folder / _depth(i), seen.depth * _unit(splat))
                 save_picture((folder / _depth(i)).with_suffix(".png"), colour_depth(seen.depth, near, far))
@@ -139,9 +158,29 @@ def render_frames(splat: Splat, cameras: Cameras, folder: Path, *, source: Path,
                 coloured = colour_depth(depth, near, far)
             yield coloured
 
+    def predictions() -> Iterator[np.ndarray]:
+        for i in range(count):
+            coloured = read_picture(folder / _predicted(i))
+            assert coloured is not None  # or its frame was not complete
+            yield coloured
+
     write_video(folder / "video.mp4", colours(), fps)
     write_video(folder / "depth.mp4", depths(), fps)
+    if predictor:
+        write_video(folder / PREDICTED_VIDEO, predictions(), fps)
     return folder / "video.mp4"
+
+
+def _predictor(splat: Splat, scene: Scene, folder: Path) -> Callable[[Cameras], Prediction]:
+    """Predicts errors from the train cameras of ``scene``; deletes what ``folder`` holds of predictions from others."""
+    train = scene.cameras[list(scene.train)]
+    values = b"".join(part.numpy().tobytes() for part in (train.world_to_camera, train.intrinsics, train.sizes))
+    digest, kept = hashlib.sha256(values).hexdigest(), folder / "train.sha256"
+    if not kept.is_file() or kept.read_text(encoding="utf-8", errors="replace") != digest:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(kept, digest)
+    told = told_by_all(splat, train)
+    return lambda camera: predict(splat, camera, told, known_background=scene.background is not None)
 
 
 def focus_of(splat: Splat, cameras: Cameras) -> np.ndarray:
@@ -180,18 +219,17 @@ def _path(shape: str, splat: Splat, leading: Cameras, frames: int, sweep: float 
     return paths.spiral(leading, focus, frames) if shape == "spiral" else paths.between(leading, focus, frames)
 
 
-def _leading_cameras(run: Path, root: Path | None, splat: Splat, shape: str) -> Cameras:
-    """The train cameras; for a splat file alone, one that looks at all of it (y down, as photogrammetry has it)."""
+def _scene(run: Path, root: Path | None) -> Scene | None:
+    """The scene of a run, or the one given for a splat file."""
     if not run.is_file():
-        scene = open_scene_of(run, root)
-        return scene.cameras[list(scene.train)]
-    if root is not None:
-        scene = open_scene(root)
-        return scene.cameras[list(scene.train)]
+        return open_scene_of(run, root)
+    return None if root is None else open_scene(root)
+
+
+def _orbiting(run: Path, splat: Splat, shape: str) -> Cameras:
+    """For a splat file alone, one camera that looks at all of it (y down, as photogrammetry has it)."""
     if shape != "orbit":
-        raise InputError(
-            f"{run}: a splat file does not say where the photos were taken, so for {shape} give --root SCENE"
-        )
+        raise InputError(f"{run}: {UNPLACED}, so for {shape} give --root SCENE")
     means = splat.gaussians.means.double().numpy()
     if len(means) == 0:
         raise InputError(f"{run}: holds no Gaussians")
@@ -214,6 +252,10 @@ def _image(index: int) -> str:
 
 def _depth(index: int) -> str:
     return f"depth/{index:05d}.npy"
+
+
+def _predicted(index: int) -> str:
+    return f"{PREDICTED}/{index:05d}_predicted.png"
 
 
 def _save_depth(path: Path, depth: np.ndarray) -> None:

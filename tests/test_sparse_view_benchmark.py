@@ -157,6 +157,8 @@ def measured(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             for name in ("checkpoints", "renders"):
                 (out / f"seed_{seed}" / name).mkdir(parents=True, exist_ok=True)
             (out / f"seed_{seed}" / "splat.safetensors").touch()
+            told = {"ause": 0.25, "ause_of_chance": 0.5, "measured_over_predicted": 2.0}
+            (out / f"seed_{seed}" / "metrics.json").write_text(json.dumps({"uncertainty": told}))
         better = {"default": 0.0, "mcmc": 0.5}[out.name]
         (out / "table.json").write_text(json.dumps(fake_table([20.0 + seed + better for seed in range(seeds)])))
 
@@ -187,6 +189,7 @@ def test_a_failed_row_does_not_stop_the_others(
     assert text in seen.out
     measures = "20.50 ± 0.25 | 0.500 ± 0.250 | 0.200 ± 0.250 | –"
     assert f"| fern_3 | default | 2 | {measures} | 100 ± 0 | 100 ± 0 | 1,000 ± 0 | 12,346 ± 0 |" in text
+    assert "| fern_3 | 2 | 0.250 ± 0.000 | 0.500 ± 0.000 | 2.00 ± 0.00 |" in text
     change = next(line for line in text.splitlines() if line.startswith("| mcmc |"))
     cells = [cell.strip() for cell in change.strip("|").split("|")]
     compared = [name for name, case in script.CASES.items() if case.compared]
@@ -197,8 +200,9 @@ def test_a_failed_row_does_not_stop_the_others(
     assert table["rows"]["mcmc"]["fern_3"]["mean"]["fit_seconds"] is None, "its depth came from a file"
     assert table["rows"]["default"]["fern_3"]["mean"]["seconds"] == 100
     run = tmp_path / "out" / "fern_3"
-    assert sorted(p.name for p in (run / "mcmc" / "seed_0").iterdir()) == ["splat.safetensors"]
-    assert sorted(p.name for p in (run / "default" / "seed_0").iterdir()) == ["renders", "splat.safetensors"]
+    assert sorted(p.name for p in (run / "mcmc" / "seed_0").iterdir()) == ["metrics.json", "splat.safetensors"]
+    kept = ["metrics.json", "renders", "splat.safetensors"]
+    assert sorted(p.name for p in (run / "default" / "seed_0").iterdir()) == kept
 
     monkeypatch.setattr(sys, "argv", [*arguments, "--table"])
     measured.clear()
@@ -222,6 +226,28 @@ def test_the_table_holds_what_earlier_commands_measured_of_the_same_configuratio
     monkeypatch.setattr(sys, "argv", [*command, "--cases", "lego_8", "--table"])
     assert script.main() == 0
     assert json.loads((out / "table.json").read_text())["rows"]["default"].keys() == {"fern_3", "lego_8"}
+
+
+def test_predicted_errors_are_told_over_the_seeds_whose_runs_tell_them(script: ModuleType, tmp_path: Path) -> None:
+    told = {"predicted": [0.01, 0.03], "measured": [0.02, 0.04], "ause": 0.2, "ause_of_chance": 0.6}
+    seeds: dict[str, list[Any]] = {
+        "fern_3": [told | {"measured_over_predicted": 0.5}, told | {"ause": 0.4}, None],
+        "fox_6": [None],  # tested without a prediction
+        "lego_8": [],  # its runs were deleted
+    }
+    for case, summaries in seeds.items():
+        for seed, summary in enumerate(summaries):
+            run = tmp_path / case / "default" / f"seed_{seed}"
+            run.mkdir(parents=True)
+            (run / "metrics.json").write_text(json.dumps({"images": [], "uncertainty": summary}))
+    found = {"default": {case: fake_table([20.0] * max(len(seeds[case]), 1)) for case in seeds}, "mcmc": {"fox_6": {}}}
+    head, rule, *rows = script.predicted_errors(tmp_path, found).splitlines()
+    assert head.count("|") == rule.count("|")
+    assert rows == [
+        "| fern_3 | 2 | 0.300 ± 0.141 | 0.600 ± 0.000 | 1.00 ± 0.71 |",  # ratios .5, and 1.5 by the curve
+        "| fox_6 | 0 | – | – | – |",
+        "| lego_8 | 0 | – | – | – |",
+    ]
 
 
 def test_differences_are_between_the_same_seeds(script: ModuleType) -> None:

@@ -27,17 +27,51 @@ def chart(title: str, axes: Mapping[str, Sequence[float]], values: Sequence[floa
     kept = sorted({*kept[:: math.ceil(len(kept) / MOST_POINTS)], kept[-1]})
     heights = [values[i] for i in kept]
     ticks = nice_ticks(min(heights), max(heights), 4)
-    plots = "".join(_plot(name, [places[i] for i in kept], heights, ticks, smooth) for name, places in axes.items())
+    plots = "".join(
+        _plot(name, [places[i] for i in kept], heights, max(places[kept[-1]], 1e-9), ticks, smooth)
+        for name, places in axes.items()
+    )
     latest = number(heights[-1])
+    return _figure(title, latest, f"{latest} at the end", plots)
+
+
+def calibration_chart(predicted: Sequence[float], measured: Sequence[float], ratio: float) -> str:
+    """A figure of measured over predicted errors, with the diagonal on which those of a perfect prediction lie.
+
+    Args:
+        predicted: K rising means, at least 0 and finite.
+        measured: K means, likewise.
+        ratio: of the means of all, which the caption tells.
+    """
+    ticks = nice_ticks(0, max(*predicted, *measured, 1e-9), 4)  # of both axes, so that corners are on the diagonal
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    beneath = (
+        f'<line class="diagonal" x1="{LEFT}" y1="{bottom}" x2="{right}" y2="{TOP}"/>'
+        f'<text class="tick left" x="{right - 38}" y="{TOP + 12}">calibrated</text>'
+        f'<text class="tick" x="{LEFT + 6}" y="{TOP + 12}">measured error</text>'
+    )
+    plot = _plot("predicted error", predicted, measured, ticks[-1], ticks, False, beneath)
+    return _figure("Measured over predicted error", told := f"{ratio:.2f}", told, plot)
+
+
+def _figure(title: str, told: str, spoken: str, plots: str) -> str:
     return (
-        f'<figure class="chart"><figcaption>{escape(title)}<b>{latest}</b></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: {latest} at the end">'
-        f"{plots}</svg></figure>"
+        f'<figure class="chart"><figcaption>{escape(title)}<b>{told}</b></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: {spoken}">{plots}</svg></figure>'
     )
 
 
-def _plot(axis: str, xs: Sequence[float], ys: Sequence[float], y_ticks: Sequence[float], smooth: bool) -> str:
-    low, high, end = y_ticks[0], y_ticks[-1], max(xs[-1], 1e-9)
+def _plot(
+    axis: str,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    end: float,
+    y_ticks: Sequence[float],
+    smooth: bool,
+    beneath: str = "",
+) -> str:
+    """One curve with its axes, the horizontal one from 0 to ``end``; ``beneath`` is drawn under the curve."""
+    low, high = y_ticks[0], y_ticks[-1]
     across = [LEFT + (WIDTH - LEFT - RIGHT) * x / end for x in xs]
 
     def down(y: float) -> float:
@@ -57,6 +91,7 @@ def _plot(axis: str, xs: Sequence[float], ys: Sequence[float], y_ticks: Sequence
             place = LEFT + (WIDTH - LEFT - RIGHT) * tick / end
             parts.append(f'<text class="tick below" x="{place:.1f}" y="{HEIGHT - 18}">{number(tick)}</text>')
     parts.append(f'<text class="tick left" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}">{escape(axis)}</text>')
+    parts.append(beneath)
     if smooth:
         parts.append(f'<path class="faint" d="{_path([(x, down(y)) for x, y in zip(across, ys, strict=True)])}"/>')
     parts.append(f'<path class="curve" d="{_path(shown)}"/>')

@@ -187,12 +187,14 @@ def _is_curve(summary: Any) -> bool:
     if not isinstance(summary, dict):
         return False
     columns = [summary.get(name) for name in ("predicted", "measured")]
-    values = [summary.get("ause"), summary.get("ause_of_chance")]
+    values = [summary.get("ause"), summary.get("ause_of_chance"), summary.get("measured_over_predicted", 1)]
     for column in columns:
         if not isinstance(column, list) or not column or len(column) != len(columns[0] or ()):
             return False
         values += column
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) for value in values
+    )
 
 
 def measures(image: dict[str, Any]) -> dict[str, float | None]:

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from datasets.programs.environment import machine, versions
+from recon3d.calibration import measured_over_predicted
 from recon3d.report import media
-from recon3d.report.chart import chart, number
+from recon3d.report.chart import calibration_chart, chart, number
 from recon3d.report.content import Content, TestView, measures
 
 HERE = Path(__file__).parent
@@ -229,12 +230,14 @@ def _uncertainty(content: Content) -> str:
     summary = (content.metrics or {}).get("uncertainty")
     if summary is None:
         return ""
-    curve = chart("Measured error", {"predicted error": summary["predicted"]}, summary["measured"])
+    ratio = measured_over_predicted(summary)
+    curve = calibration_chart(summary["predicted"], summary["measured"], ratio)
     text = (
         "The error is predicted from the photos used alone: a place that one of them shows, or none, is guessed. "
         "Each point of the curve is a tenth of the test views' pixels, in the order of the prediction. Its area to "
         f"the best order (AUSE, of the mean error) is {summary['ause']:.2f}; that of a prediction that says nothing is "
-        f"{summary['ause_of_chance']:.2f}."
+        f"{summary['ause_of_chance']:.2f}. The mean measured error over the mean predicted one is {ratio:.2f}: beneath "
+        "the dashed line too much was predicted, above it too little."
     )
     return f'<section><h2>Where it is guessed</h2><p class="note">{text}</p><div class="charts">{curve}</div></section>'
 

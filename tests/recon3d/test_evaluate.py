@@ -58,6 +58,11 @@ def test_without_weights_the_rest_is_measured_and_the_reason_stated(
     printed = capsys.readouterr().out
     assert "no weights found" in printed
     assert f"{metrics['mean']['psnr']:.2f}" in printed
+    summary = metrics["uncertainty"]
+    assert (
+        f"AUSE {summary['ause']:.3f} (of a prediction that says nothing: {summary['ause_of_chance']:.3f}), "
+        f"measured over predicted {summary['measured_over_predicted']:.2f}\n"
+    ) in printed
 
     splat = load_splat(fitted_run.folder / "splat.safetensors")
     for image, index in zip(metrics["images"], (1, 3), strict=True):

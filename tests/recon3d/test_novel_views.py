@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from datasets.pictures import read_picture, to_bytes
 from datasets.scenes import open_scene
 from recon3d import novel_views, paths
 from recon3d.novel_views import focus_of, render
-from recon3d.pictures import draw
+from recon3d.pictures import draw, heat
 from recon3d.splats import Splat, SplatError, load_splat, save_splat
+from recon3d.uncertainty import predict, told_by_all
 from recon3d.video import read_video
 
 
@@ -115,6 +117,73 @@ def test_an_interrupted_call_goes_on_where_it_was(fitted_run: Any, monkeypatch: 
     render(fitted_run.folder, frames=4, report=False)  # another splat likewise
     assert len(calls) == 15
     assert not [path for path in fitted_run.folder.rglob(".*")]
+
+
+def test_predicted_errors_are_those_of_the_train_cameras(fitted_run: Any) -> None:
+    render(fitted_run.folder, path="between", frames=4, uncertainty=True, report=False)
+    folder = fitted_run.folder / "renders" / "between"
+    splat = load_splat(fitted_run.folder / "splat.safetensors")
+    told = told_by_all(splat, fitted_run.cameras[[0, 2, 4]])
+    cameras = paths.from_json(folder / "cameras.json", splat.scene_to_source)
+    for i in range(4):
+        expected = predict(splat, cameras[i], told)
+        got = read_picture(folder / "predicted" / f"{i:05d}_predicted.png")
+        assert got is not None
+        # the poses come back from text: a step of the colours may differ
+        np.testing.assert_allclose(got.astype(int), heat(expected.error).astype(int), atol=2)
+        picture = read_picture(folder / "images" / f"{i:05d}.png")
+        assert picture is not None
+        np.testing.assert_allclose(picture.astype(int), to_bytes(expected.picture.colour.numpy()).astype(int), atol=2)
+    assert frame_count(folder / "predicted.mp4") == frame_count(folder / "depth.mp4") == 4
+
+
+def test_predicted_errors_go_on_where_they_were(fitted_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, made = novel_views.save_picture, []
+
+    def counting(path: Path, image: np.ndarray) -> None:
+        if path.parent.name == "predicted":
+            made.append(path.name)
+        real(path, image)
+
+    monkeypatch.setattr(novel_views, "save_picture", counting)
+    folder = fitted_run.folder / "renders" / "orbit"
+    render(fitted_run.folder, frames=3, report=False)
+    assert not made
+    pictures = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+    render(fitted_run.folder, frames=3, uncertainty=True, report=False)
+    names = [f"{i:05d}_predicted.png" for i in range(3)]
+    assert made == names
+    assert {path.name: path.read_bytes() for path in (folder / "images").iterdir()} == pictures
+
+    (folder / "predicted" / names[1]).write_bytes(b"damaged")
+    (folder / "predicted" / names[2]).unlink()
+    render(fitted_run.folder, frames=3, uncertainty=True, report=False)
+    assert made[3:] == names[1:]
+
+    render(fitted_run.folder, frames=2, report=False)  # another path
+    assert not (folder / "predicted").exists()
+    assert not (folder / "predicted.mp4").exists()
+
+
+def test_predicted_errors_of_a_splat_file_need_cameras(fitted_run: Any, tmp_path: Path) -> None:
+    path, out = fitted_run.folder / "splat.safetensors", tmp_path / "out"
+    with pytest.raises(InputError, match=r"splat.safetensors: .* for its uncertainty give --root SCENE"):
+        render(path, frames=2, out=out, uncertainty=True)
+    assert not out.exists()
+
+    listing = str(fitted_run.scene / "cameras.json")
+    render(path, path=listing, root=fitted_run.scene, out=out, uncertainty=True)
+    before = read_picture(out / "predicted" / "00004_predicted.png")
+    fewer = shutil.copytree(fitted_run.scene, tmp_path / "fewer")
+    told = json.loads((fewer / "cameras.json").read_text())
+    for i, frame in enumerate(told["frames"]):
+        frame["split"] = "train" if i < 2 else "test"
+    (fewer / "cameras.json").write_text(json.dumps(told))
+    render(path, path=listing, root=fewer, out=out, uncertainty=True)
+    after = read_picture(out / "predicted" / "00004_predicted.png")
+    assert before is not None
+    assert after is not None
+    assert after.mean() > before.mean() + 5  # far from both photos that are left
 
 
 def test_a_splat_file_alone_is_orbited(fitted_run: Any, tmp_path: Path) -> None:

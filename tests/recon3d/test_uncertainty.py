@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from datasets.types import Cameras
 from recon3d import paths
-from recon3d.calibration import Calibration, local_error
+from recon3d.calibration import Calibration, local_error, measured_over_predicted
 from recon3d.gaussians import Gaussians
 from recon3d.pictures import draw
 from recon3d.render import render
@@ -180,11 +180,26 @@ def test_calibration_of_known_cases() -> None:
     assert chance is not None
     assert best["ause"] == pytest.approx(0, abs=1e-6)
     assert best["predicted"] == best["measured"] == sorted(best["measured"])
+    assert best["measured_over_predicted"] == 1
     assert worst["ause"] > best["ause_of_chance"] > 0.2
     assert worst["measured"] == sorted(worst["measured"], reverse=True)
     errors = np.sort(truth.astype(np.float64).ravel())[::-1]
     left = [errors[len(errors) * k // 20 :].mean() for k in range(20)]
     assert best["ause_of_chance"] == pytest.approx((errors.mean() - np.mean(left)) / errors.mean(), abs=2e-3)
+
+
+def test_the_ratio_is_of_the_mean_errors_and_an_old_summary_has_it_by_its_curve() -> None:
+    random = np.random.default_rng(0)
+    photo, colour = random.random((2, 61, 83, 3)).astype(np.float32)
+    truth = local_error(colour, photo)
+    calibration = Calibration()
+    calibration.add(0.5 * truth + 0.1, colour, photo)
+    summary = calibration.summary()
+    assert summary is not None
+    ratio = float(truth.mean() / (0.5 * truth + 0.1).mean())
+    assert measured_over_predicted(summary) == summary["measured_over_predicted"] == pytest.approx(ratio, abs=1e-4)
+    del summary["measured_over_predicted"]
+    assert measured_over_predicted(summary) == pytest.approx(ratio, rel=1e-3)
 
 
 def test_calibration_keeps_to_the_mask_and_needs_pixels() -> None:

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from datasets.pictures import save_picture
 from recon3d.evaluate import evaluate_run
 from recon3d.novel_views import render
 from recon3d.report import media, report, write_report
-from recon3d.report.chart import chart, nice_ticks, number, running_mean
+from recon3d.report.chart import calibration_chart, chart, nice_ticks, number, running_mean
 from recon3d.report.content import MOST_PHOTOS, MOST_PREVIEWS, MOST_VIEWS
 from recon3d.report.page import PHOTO_SIDE, PREVIEW_SIDE, VIEW_SIDE, label
 from recon3d.video import write_video
@@ -90,11 +91,20 @@ def test_a_full_report(tested_run: Any) -> None:
             "Where the photos were taken",
             "Where it is guessed",
             f"mean error) is {metrics['uncertainty']['ause']:.2f}",
+            f"mean predicted one is {metrics['uncertainty']['measured_over_predicted']:.2f}",
         ),
         *("torch 2", "recon3d fit --config RUN/config.yaml", "25.0 s", "LPIPS VGG (papers)"),
     ):
         assert text in page.text, text
     assert len(page.all("figure", class_="chart")) == 4
+
+
+def test_metrics_without_the_ratio_have_it_by_their_curve(tested_run: Any) -> None:
+    path = tested_run.folder / "metrics.json"
+    metrics = json.loads(path.read_text())
+    ratio = metrics["uncertainty"].pop("measured_over_predicted")
+    path.write_text(json.dumps(metrics))
+    assert f"mean predicted one is {ratio:.2f}" in Page(write_report(tested_run.folder)).text
 
 
 def test_nothing_is_asked_for_from_elsewhere(tested_run: Any) -> None:
@@ -181,6 +191,11 @@ def test_names_cannot_reach_other_files(tested_run: Any, tmp_path: Path) -> None
         (
             "metrics.json",
             '{"images": [], "uncertainty": {"predicted": [1, 2], "measured": [1]}}',
+            "does not hold metrics",
+        ),
+        (
+            "metrics.json",
+            '{"images": [], "uncertainty": {"predicted": [1], "measured": [NaN], "ause": 0, "ause_of_chance": 0}}',
             "does not hold metrics",
         ),
         ("history.json", "{}}", "not readable JSON"),
@@ -277,6 +292,28 @@ def test_a_chart_leaves_out_what_is_not_finite_and_thins_out() -> None:
     assert len(drawn) < 60_000
     assert "No values" in chart("x", {"steps": [1]}, [float("nan")])
     assert chart("x", {"steps": [0], "seconds": [0]}, [3.0]).count("<path") == 2
+
+
+def test_a_calibrated_curve_lies_on_the_diagonal() -> None:
+    predicted = [0.01, 0.02, 0.05, 0.1]
+
+    def above(measured: list[float]) -> np.ndarray:
+        """[4] pixels by which the curve is above the diagonal."""
+        figure = ElementTree.fromstring(calibration_chart(predicted, measured, 1.0))
+        line, curve = figure.find(".//line[@class='diagonal']"), figure.find(".//path[@class='curve']")
+        assert line is not None
+        assert curve is not None
+        x1, y1, x2, y2 = (float(line.get(key, "")) for key in ("x1", "y1", "x2", "y2"))
+        x, y = np.array([point.split() for point in curve.get("d", "").lstrip("M").split("L")], float).T
+        return y1 + (y2 - y1) * (x - x1) / (x2 - x1) - y
+
+    np.testing.assert_allclose(above(predicted), 0, atol=0.11)
+    assert (above([2 * error for error in predicted]) > 5).all()
+    assert (above([error / 2 for error in predicted]) < -5).all()
+    drawn = calibration_chart(predicted, predicted, 0.995)
+    for text in (">Measured over predicted error<b>0.99<", ">calibrated<", ">measured error<", ">predicted error<"):
+        assert text in drawn
+    assert "nan" not in calibration_chart([0.0], [0.0], 0.0)
 
 
 def test_labels() -> None:
