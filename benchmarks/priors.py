@@ -1,6 +1,7 @@
-"""Accuracy of the depth priors where the true depth is known.
+"""Accuracy of the depth priors where the true depth is known, and the time that stereo takes on photos.
 
     python benchmarks/priors.py --rgbd SCENE --json out.json
+    python benchmarks/priors.py --photos SCENE --downscale 4
 
 Scenes: the built-in one (exact depth) at 2, 3 and 6 views, and with ``--rgbd`` a folder of RGB-D photos (a sensor's
 depth): of all its photos the ``--views`` consecutive ones whose depth shows that they overlap most. Photos alone go
@@ -13,6 +14,9 @@ Columns: mean relative error |depth - truth| / truth; shares of the known pixels
 share of pixels with a true depth that the prior knows; the share of all pixels with a true depth that are within 3 %;
 CPU and wall clock seconds, after kernels are compiled. Each is given for everything that a prior knows, and for what
 it is confident of.
+
+With ``--photos`` instead: seconds that multi-view stereo and plane sweep take on ``--views`` evenly spread photos of a
+scene, and the share of pixels that they know.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -50,6 +54,7 @@ CONFIDENT = 0.8
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "recon3d" / "photos.yaml"
 SPARSENESS = 400
 SAME_SURFACE = 5.0  # pixels; a sensor's depth is rough
+TIMED = ("MultiViewStereo", "PlaneSweep")
 
 
 class Result(NamedTuple):
@@ -99,13 +104,13 @@ def overlapping(scene: Scene, count: int) -> tuple[int, ...]:
     return chosen
 
 
-def scenes(rgbd: Path | None, count: int) -> dict[str, TrainingViews]:
-    """Photos with their true depth, by title."""
-    found = {f"built-in, {n} views": TrainingViews.load(builtin.generate(views=n)) for n in (2, 3, 6)}
+def scenes(rgbd: Path | None, count: int) -> dict[str, Scene]:
+    """Scenes whose train photos have their true depth, by title."""
+    found = {f"built-in, {n} views": builtin.generate(views=n) for n in (2, 3, 6)}
     if rgbd is not None:
         scene = open_scene(rgbd)
         chosen = overlapping(scene, count)
-        found[f"{scene.name}, photos {chosen[0]}-{chosen[-1]}"] = TrainingViews.load(scene.with_split(chosen, ()))
+        found[f"{scene.name}, photos {chosen[0]}-{chosen[-1]}"] = scene.with_split(chosen, ())
     return found
 
 
@@ -170,28 +175,67 @@ def estimated(views: TrainingViews) -> dict[str, Result]:
     return results
 
 
-def main() -> None:
-    """Measure, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rgbd", type=Path, help="folder of RGB-D photos")
-    parser.add_argument("--views", type=int, default=6, help="how many of them")
-    parser.add_argument("--only", default="", help="only scenes whose title contains this")
-    parser.add_argument("--json", type=Path, help="where to write the results")
-    arguments = parser.parse_args()
-    estimated(TrainingViews.load(builtin.generate((96, 72), views=2)))  # compiles
+def compile_kernels() -> None:
+    """Run everything once, so that no time includes compiling."""
+    estimated(TrainingViews.load(builtin.generate((96, 72), views=2)))
+
+
+def seconds(result: Result) -> dict[str, float]:
+    """What a result cost, as a row has it."""
+    return {"cpu_seconds": round(result.cpu, 1), "wall_seconds": round(result.wall, 1)}
+
+
+def compare(chosen: dict[str, Scene]) -> list[dict[str, Any]]:
+    """Print the accuracy of all priors on each scene, and return it as rows."""
     rows = []
     head = ("abs_rel", *(f"within_{100 * w:.0f}" for w in WITHIN), "coverage", "all_within_3")
     print(f"| scene | prior | pixels | {' | '.join(head)} | CPU s | wall s |\n{'|---' * (len(head) + 5)}|")
-    for title, views in scenes(arguments.rgbd, arguments.views).items():
-        if arguments.only not in title:
-            continue
+    for title, scene in chosen.items():
+        views = TrainingViews.load(scene)
         for name, result in estimated(views).items():
             for pixels, least in (("known", 0.0), ("confident", CONFIDENT)):
                 row = accuracy(views, result.estimates, least)
-                cost = {"cpu_seconds": round(result.cpu, 1), "wall_seconds": round(result.wall, 1)}
-                rows.append({"scene": title, "prior": name, "pixels": pixels, **row, **cost})
+                rows.append({"scene": title, "prior": name, "pixels": pixels, **row, **seconds(result)})
                 numbers = " | ".join("–" if row[key] is None else f"{row[key]:.3f}" for key in head)
                 print(f"| {title} | {name} | {pixels} | {numbers} | {result.cpu:.1f} | {result.wall:.1f} |", flush=True)
+    return rows
+
+
+def clock(scene: Scene) -> list[dict[str, Any]]:
+    """Print what stereo takes on the train photos of a scene, and return it as rows."""
+    rows = []
+    views = TrainingViews.load(scene)
+    size = "x".join(map(str, views.cameras.sizes[0].tolist()))
+    print("| scene | photos | size | prior | known | CPU s | wall s |\n|---|---|---|---|---|---|---|")
+    for name in TIMED:
+        result = timed(partial(PRIORS[name], views))
+        known = float(np.concatenate([one.known.ravel() for one in result.estimates]).mean())
+        row = {"scene": scene.name, "photos": len(views), "size": size, "prior": name, "known": known}
+        rows.append(row | seconds(result))
+        numbers = f"{known:.3f} | {result.cpu:.1f} | {result.wall:.1f}"
+        print(f"| {scene.name} | {len(views)} | {size} | {name} | {numbers} |", flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    scene = parser.add_mutually_exclusive_group()
+    scene.add_argument("--rgbd", type=Path, help="folder of RGB-D photos")
+    scene.add_argument("--photos", type=Path, help="folder of a scene on which stereo is timed")
+    parser.add_argument("--views", type=int, help="how many photos of the folder; by default 6 with depth, 3 without")
+    parser.add_argument("--downscale", type=int, default=1, help="of --photos: 1/N of the full size")
+    parser.add_argument("--only", default="", help="only scenes with a true depth whose title contains this")
+    parser.add_argument("--json", type=Path, help="where to write the results")
+    arguments = parser.parse_args()
+    if arguments.photos is None:
+        known = scenes(arguments.rgbd, arguments.views or 6)
+        compile_kernels()
+        rows = compare({title: known[title] for title in known if arguments.only in title})
+    else:
+        photos = open_scene(arguments.photos, views=arguments.views or 3, downscale=arguments.downscale)
+        compile_kernels()
+        rows = clock(photos)
     if arguments.json is not None:
         summary = {"rows": rows, "confident": CONFIDENT, "versions": versions(), "machine": machine()}
         with replacing(arguments.json) as temporary:

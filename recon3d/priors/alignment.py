@@ -9,6 +9,8 @@ import numpy as np
 
 from recon3d.priors.landmarks import Landmarks
 from recon3d.priors.luminance import luminance_bytes
+from recon3d.priors.scattered import in_photo, in_sight
+from recon3d.priors.types import DepthEstimate
 from recon3d.priors.view_selection import shared_landmarks
 from recon3d.views import TrainingViews
 
@@ -36,20 +38,22 @@ class Anchors(NamedTuple):
 
 
 def find_anchors(views: TrainingViews) -> list[Anchors]:
-    """Points of each view that sparse matching with other views gives, without those that stand alone."""
+    """Points of each view: what sparse matching with other views gives, and those of the scene that it sees.
+
+    Matches that stand alone are left out. Of the scene's points, for example COLMAP's, readers leave only those that at
+    least two train photos saw; of these, what others hide from a view is left out.
+    """
     greys = [luminance_bytes(view.image) for view in views.views]
     landmarks = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
     if len(views) > 1:
         landmarks = shared_landmarks(views.cameras, greys)
     anchors = []
-    for i, grey in enumerate(greys):
-        pose = views.cameras.world_to_camera[i].double().numpy()
-        points = landmarks.seen_by(i) @ pose[:3, :3].T + pose[:3, 3]
-        points = points[points[:, 2] > 0]
-        pixels = points @ views.cameras.intrinsics[i].double().numpy().T
-        pixels = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(np.int64)
-        within = ((pixels >= 0) & (pixels < grey.shape[::-1])).all(axis=1)
-        anchors.append(Anchors(pixels[within], points[within, 2]))
+    for i in range(len(views)):
+        pixels, depth = in_photo(landmarks.seen_by(i), views.cameras[i])
+        if views.points is not None:
+            theirs, away = in_sight(views.points.xyz.astype(np.float64), views.cameras[i])
+            pixels, depth = np.concatenate([pixels, theirs]), np.concatenate([depth, away])
+        anchors.append(Anchors(np.floor(pixels).astype(np.int64), depth))
     return anchors
 
 
@@ -124,3 +128,22 @@ def align(maps: Sequence[np.ndarray], anchors: Sequence[Anchors], quantity: Quan
         moved = np.where(good, moved, 1)
         depths.append(np.where(good, moved if quantity == "depth" else 1 / moved, 0).astype(np.float32))
     return depths
+
+
+def fully_trusted(
+    maps: Sequence[np.ndarray], views: TrainingViews, quantity: Quantity = "depth", aligned: bool = True
+) -> list[DepthEstimate]:
+    """Estimates of confidence 1 wherever a map knows the depth.
+
+    Args:
+        maps: [H, W] positive values of each view; NaN where unknown.
+        views: whose maps these are.
+        quantity: what the maps hold.
+        aligned: whether that is in the scene's units; else scale and shift are found by :func:`find_anchors`.
+    """
+    if not aligned:
+        depths = align(maps, find_anchors(views), quantity)
+    else:
+        known = maps if quantity == "depth" else [1 / values for values in maps]
+        depths = [np.nan_to_num(depth).astype(np.float32) for depth in known]
+    return [DepthEstimate(depth, (depth > 0).astype(np.float32)) for depth in depths]

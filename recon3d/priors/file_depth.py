@@ -10,7 +10,7 @@ import numpy as np
 from datasets.errors import InputError, SceneError
 from datasets.scenes.files import read_bytes, read_npy
 from datasets.scenes.images import read_pixels
-from recon3d.priors.alignment import Quantity, align, find_anchors
+from recon3d.priors.alignment import Quantity, fully_trusted
 from recon3d.priors.exr import read_exr
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
@@ -31,7 +31,8 @@ class FileDepth(DepthPrior):
         folder: where the files are.
         quantity: whether they hold z-depth or its inverse.
         unit: what a value of 1 means, in the scene's units (or their inverse): .001 for PNG in millimetres.
-        aligned: whether the values are right as they are; else scale and shift are found from sparse matches.
+        aligned: whether the values are right as they are; else scale and shift are found from the scene's points and
+            from sparse matches.
 
     Raises:
         ValueError: for a ``unit`` that is not positive.
@@ -66,11 +67,7 @@ class FileDepth(DepthPrior):
                 f"{self.folder}: no depth for any train photo. Expected files like {views.names[0]}{SUFFIXES[0]} "
                 f"(or {', '.join(SUFFIXES[1:])}) with positive values"
             )
-        if not self.aligned:
-            return [_trusted(depth) for depth in align(maps, find_anchors(views), self.quantity)]
-        if self.quantity == "inverse_depth":
-            maps = [1 / values for values in maps]
-        return [_trusted(np.nan_to_num(values).astype(np.float32)) for values in maps]
+        return fully_trusted(maps, views, self.quantity, self.aligned)
 
 
 def read_map(path: Path) -> np.ndarray:
@@ -120,7 +117,3 @@ def _read_pfm(path: Path) -> np.ndarray:
         raise SceneError(path, f"has {len(data) - start} bytes of values, {width}x{height} need other", mend)
     values = np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=start).reshape(height, width)
     return values[::-1].astype(np.float32)
-
-
-def _trusted(depth: np.ndarray) -> DepthEstimate:
-    return DepthEstimate(depth, (depth > 0).astype(np.float32))

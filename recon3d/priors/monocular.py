@@ -1,4 +1,4 @@
-"""Depth from a network that looks at one photo, brought to the scene's scale by sparse matches."""
+"""Depth from a network that looks at one photo, brought to the scene's scale by sparse points and matches."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class MonocularNetwork(DepthPrior):
 
     The photo is resized so that its shorter side has ``side`` pixels and both are multiples of ``multiple``, normalised
     by ImageNet's mean and deviation, and given as [1, 3, H, W]; the result [1, H, W] or [1, 1, H, W] is resized back. A
-    network of fixed size gets that size. Scale and shift come from sparse matches between the views, robustly; a view
-    without has no depth.
+    network of fixed size gets that size. Scale and shift come from the scene's points and from sparse matches between
+    the views, robustly; a view without has no depth.
 
     Args:
         model: the ``.onnx`` file.

@@ -11,10 +11,10 @@ import torch
 from scipy.spatial import cKDTree
 
 from datasets.errors import InputError
-from datasets.geometry import inside, is_rigid, project
+from datasets.geometry import is_rigid
 from datasets.pointclouds.formats import SUFFIXES, read_coordinates
 from recon3d.priors.alignment import align, find_anchors
-from recon3d.priors.scattered import nearest_of_pixels, reach_of, seen, surface
+from recon3d.priors.scattered import in_sight, reach_of, surface
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
 
@@ -34,7 +34,8 @@ class ProjectedCloud(DepthPrior):
         to_camera: [4, 4] from the axes of the photos' own clouds into their camera (x right, y down, z forward), as
             calibration gives it; without, these clouds are in the world too.
         columns: float32 values a point in ``.bin`` files.
-        aligned: whether cloud and cameras have one unit; else scale and shift are found from sparse matches.
+        aligned: whether cloud and cameras have one unit; else scale and shift are found from the scene's points and
+            from sparse matches.
 
     Raises:
         ValueError: for a ``to_camera`` that is no rigid motion, or one beside a single file.
@@ -94,21 +95,14 @@ class ProjectedCloud(DepthPrior):
 
     def _seen(self, views: TrainingViews, view: int, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels [N, 2] and z-depth [N] of the points of a cloud that one view sees."""
-        camera, to_source = views.cameras[view].to(dtype=torch.float64), views.scene_to_source
+        camera, to_source = views.cameras[view], views.scene_to_source
         if self.to_camera is None:
             xyz, unit = (xyz - to_source[:3, 3]) @ np.linalg.inv(to_source[:3, :3]).T, 1.0
         else:
             camera = replace(camera, world_to_camera=torch.from_numpy(self.to_camera)[None])
             unit = float(np.cbrt(np.linalg.det(to_source[:3, :3])))
-        at, away = project(torch.from_numpy(xyz), camera)
-        within = inside(at, away, camera)
-        pixels, depth = at[within].numpy(), away[within].numpy() / unit
-        kept = nearest_of_pixels(pixels, depth)
-        pixels, depth = pixels[kept], depth[kept]
-        if len(pixels):
-            kept = seen(pixels, depth, reach_of(pixels))
-            pixels, depth = pixels[kept], depth[kept]
-        return pixels, depth
+        pixels, depth = in_sight(xyz, camera)
+        return pixels, depth / unit
 
 
 def _between(pixels: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> DepthEstimate:

@@ -7,8 +7,11 @@ those of what it hides.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
+from datasets.geometry import inside, project
+from datasets.types import Cameras
 from recon3d.priors.types import inverse_of
 
 NEAREST = 64  # points around one that are looked at
@@ -19,6 +22,29 @@ SAMPLE = 2000  # points that tell how far apart they lie
 WIDER = 1.5  # reach over the median distance within which there are points on all sides
 EDGE = 2.0  # reaches that the longest side of a triangle may have
 STEP = 0.75  # least of its nearest corner's depth over its farthest's: more is a step from one thing to another
+
+
+def in_photo(xyz: np.ndarray, camera: Cameras) -> tuple[np.ndarray, np.ndarray]:
+    """Places [N, 2] and z-depth [N] of those of the points [P, 3] float64 that lie within a photo, hidden or not.
+
+    Args:
+        xyz: points of the world.
+        camera: a batch of one camera, which took the photo.
+    """
+    at, away = project(torch.from_numpy(xyz), camera.to(dtype=torch.float64))
+    within = inside(at, away, camera)
+    return at[within].numpy(), away[within].numpy()
+
+
+def in_sight(xyz: np.ndarray, camera: Cameras) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`in_photo`, without what other points hide."""
+    pixels, depth = in_photo(xyz, camera)
+    kept = nearest_of_pixels(pixels, depth)
+    pixels, depth = pixels[kept], depth[kept]
+    if len(pixels):
+        kept = seen(pixels, depth, reach_of(pixels))
+        pixels, depth = pixels[kept], depth[kept]
+    return pixels, depth
 
 
 def reach_of(pixels: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from datasets.scenes import builtin
 from datasets.types import View
 from recon3d.priors.evidence import gather
 from recon3d.priors.fusion import Fusion
+from recon3d.priors.measured_depth import MeasuredDepth
 from recon3d.priors.stereo.level import Level, Neighbours
 from recon3d.priors.types import DepthEstimate, DepthPrior
 from recon3d.views import TrainingViews
@@ -90,6 +91,17 @@ def test_a_wrong_prior_alone_is_hardly_believed(still_life: TrainingViews, kind:
         far_off = (view.depth > 0) & (np.abs(before.depth / np.maximum(view.depth, 1e-6) - 1) > 0.03)
         wrong, believed = wrong + far_off.sum(), believed + (far_off & after.known).sum()
     assert believed < 0.15 * wrong
+
+
+def test_a_sensor_of_another_unit_alone_is_believed_once_aligned(still_life: TrainingViews) -> None:
+    too_far = Given(WRONG["too far"])(still_life)
+    seen = tuple(replace(view, depth=one.depth) for view, one in zip(still_life.views, too_far, strict=True))
+    far = replace(still_life, views=seen)
+    as_it_is, aligned = Fusion([MeasuredDepth()])(far), Fusion([MeasuredDepth(aligned=False)])(far)
+    assert shares(still_life, as_it_is)[0] < 0.05
+    coverage, right = shares(still_life, aligned)
+    assert coverage > 0.6
+    assert right > 0.95
 
 
 def test_halves_make_a_whole(still_life: TrainingViews) -> None:

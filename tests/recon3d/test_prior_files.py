@@ -1,4 +1,4 @@
-"""Depth from files and from a network, and bringing it to the scene's scale."""
+"""Depth from files, a network and a sensor, and bringing it to the scene's scale."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.errors import InputError, SceneError
+from datasets.geometry import unproject
 from datasets.scenes import builtin
+from datasets.types import Points
 from recon3d.priors.alignment import Anchors, align, find_anchors, fit_line
 from recon3d.priors.file_depth import FileDepth, read_map
+from recon3d.priors.measured_depth import MeasuredDepth
 from recon3d.priors.monocular import MonocularNetwork
 from recon3d.priors.types import DepthEstimate
 from recon3d.views import TrainingViews
@@ -86,6 +90,62 @@ def test_anchors_are_on_the_surface(still_life: TrainingViews) -> None:
     for i, (pixels, depth) in enumerate(find_anchors(still_life)):
         assert len(depth) > 50
         assert np.median(np.abs(depth / truth(still_life, i)[pixels[:, 1], pixels[:, 0]] - 1)) < 0.01
+
+
+def without_texture(views: TrainingViews) -> TrainingViews:
+    """The views with grey photos, which nothing matches."""
+    return replace(views, views=tuple(replace(view, image=np.full_like(view.image, 0.5)) for view in views.views))
+
+
+def some_points(views: TrainingViews, view: int, count: int, farther: float = 1.0) -> np.ndarray:
+    """[N, 3] float32 of the surfaces that a photo shows, or ``farther`` times as far from it."""
+    xyz = unproject(torch.from_numpy(farther * truth(views, view)), views.cameras[view]).numpy().reshape(-1, 3)
+    known = np.flatnonzero(truth(views, view) > 0)
+    return xyz[np.random.default_rng(view).choice(known, count, replace=False)]
+
+
+def with_points(views: TrainingViews, *xyz: np.ndarray) -> TrainingViews:
+    every = np.concatenate(xyz)
+    return replace(views, points=Points(every, np.full_like(every, 0.5)))
+
+
+def test_points_of_the_scene_are_anchors(still_life: TrainingViews, tmp_path: Path) -> None:
+    assert still_life.names is not None
+    for i, name in enumerate(still_life.names):
+        np.save(tmp_path / f"{name}.npy", 700 / np.maximum(truth(still_life, i), 0.1) + 40)
+    prior, plain = FileDepth(tmp_path, "inverse_depth", aligned=False), without_texture(still_life)
+    assert not any(one.known.any() for one in prior(plain))
+    points = with_points(plain, *(some_points(still_life, view, 50) for view in range(3)))
+    assert median_error(still_life, prior(points)) < 0.005
+
+
+def test_points_that_others_hide_are_no_anchors(still_life: TrainingViews) -> None:
+    points = some_points(still_life, 0, 1200), some_points(still_life, 0, 400, farther=2.0)
+    pixels, depth = find_anchors(with_points(without_texture(still_life), *points))[0]
+    right = np.abs(depth / truth(still_life, 0)[pixels[:, 1], pixels[:, 0]] - 1) < 0.01
+    assert right.sum() > 1100
+    assert (~right).sum() < 40
+
+
+def test_points_are_anchors_beside_matches(still_life: TrainingViews) -> None:
+    small = still_life.reduced(0.5)
+    xyz = some_points(small, 0, 50)
+    for matched, placed, both in zip(
+        find_anchors(small),
+        find_anchors(with_points(without_texture(small), xyz)),
+        find_anchors(with_points(small, xyz)),
+        strict=True,
+    ):
+        assert min(len(matched.depth), len(placed.depth)) > 10
+        np.testing.assert_array_equal(both.pixels, np.concatenate([matched.pixels, placed.pixels]))
+        np.testing.assert_array_equal(both.depth, np.concatenate([matched.depth, placed.depth]))
+
+
+def test_a_sensor_of_another_unit(still_life: TrainingViews) -> None:
+    seen = tuple(replace(view, depth=1.15 * truth(still_life, i)) for i, view in enumerate(still_life.views))
+    far = replace(still_life, views=seen)
+    assert median_error(still_life, MeasuredDepth()(far)) == pytest.approx(0.15, abs=1e-3)
+    assert median_error(still_life, MeasuredDepth(aligned=False)(far)) < 0.005
 
 
 def save_exr(path: Path, channels: dict[str, np.ndarray], header: dict[str, Any] | None = None) -> bytes:
