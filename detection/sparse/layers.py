@@ -1,6 +1,7 @@
 """Sparse convolutions (Graham et al., 2018; SECOND, Yan et al., 2018) with the parameters of spconv 2.
 
-A state dict is interchangeable with spconv's: ``weight`` [out, kz, ky, kx, in] and ``bias`` [out].
+A state dict is interchangeable with spconv's: ``weight`` [out, kz, ky, kx, in] and ``bias`` [out]. Kernels of 1x1x1
+without a stride are an exception: spconv itself takes their weights for [in, out].
 """
 
 from __future__ import annotations

@@ -34,11 +34,16 @@ def _layer(
 
     algorithm = ConvAlgo.Native if native else None
     with torch.device("meta"):
-        return getattr(spconv, kind)(*channels, kernel_size, bias=False, indice_key=key, algo=algorithm, **where)
+        layer = getattr(spconv, kind)(*channels, kernel_size, bias=False, indice_key=key, algo=algorithm, **where)
+    layer.conv1x1 = False  # its shortcut for 1x1x1 kernels reads the weights [out, in] as [in, out]
+    return layer
 
 
 def convolve(voxels: SparseTensor, weight: Tensor, kind: str, indice_key: str | None, **where: tuple) -> SparseTensor:
     """What spconv's layer ``kind`` makes of ``voxels`` with ``weight`` [out, kz, ky, kx, in] and no bias.
+
+    Half precision is computed in single precision, as by this package's products: spconv knows no bfloat16, and the
+    float16 that it takes under autocast is too coarse for gradients without loss scaling.
 
     Args:
         where: stride and padding of a strided convolution.
@@ -56,8 +61,11 @@ def convolve(voxels: SparseTensor, weight: Tensor, kind: str, indice_key: str | 
     native = voxels.features.device.type == "cpu"
     layer = _layer(kind, (in_channels, out_channels), tuple(kernel_size), indice_key, native, **where)
     shape = list(voxels.spatial_shape)
-    theirs = spconv.SparseConvTensor(voxels.features, voxels.indices, shape, voxels.batch_size)
+    indices = voxels.indices.contiguous()  # its strides are not looked at
+    theirs = spconv.SparseConvTensor(voxels.features.float(), indices, shape, voxels.batch_size)
     theirs.indice_dict = voxels.rulebooks.setdefault(SHARED, {})
-    result = layer._conv_forward(torch.is_grad_enabled(), theirs, weight, None)
+    with torch.autocast(voxels.features.device.type, enabled=False):
+        result = layer._conv_forward(torch.is_grad_enabled(), theirs, weight.float(), None)
+    features = result.features.to(voxels.features.dtype)
     z, y, x = result.spatial_shape
-    return SparseTensor(result.features, result.indices, (z, y, x), voxels.batch_size, {SHARED: result.indice_dict})
+    return SparseTensor(features, result.indices, (z, y, x), voxels.batch_size, {SHARED: result.indice_dict})

@@ -1,10 +1,12 @@
-"""Overlap and suppression of boxes against exact rational polygons."""
+"""Overlap and suppression of boxes against exact rational polygons and a polygon library's."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -110,6 +112,39 @@ def test_pairs_are_the_aligned_ones() -> None:
         assert aligned(first[:0], second[:0]).shape == (0,)
 
 
+def boxes_that_meet(count: int, seed: int) -> Tensor:
+    """On a grid of quarters, turned by eighths: many share edges or corners, hold one another, or are needles."""
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.randint(-8, 9, (count, 3), generator=generator) / 4
+    size = torch.tensor([1e-3, 0.25, 1, 2, 4])[torch.randint(0, 5, (count, 3), generator=generator)]
+    yaw = torch.randint(-8, 9, (count, 1), generator=generator) * (math.pi / 4)
+    return torch.cat([place, size, yaw], dim=1).double()
+
+
+def test_iou_is_that_of_a_polygon_library() -> None:
+    shapely = pytest.importorskip("shapely")
+    meeting = boxes_that_meet(2000, 0)
+    turned = meeting + torch.tensor([0, 0, 0, 0, 0, 0, math.pi])
+    first = torch.cat([random_boxes(2000, 0, 3.0), meeting, meeting, meeting])
+    second = torch.cat([random_boxes(2000, 1, 3.0), boxes_that_meet(2000, 1), meeting, turned])
+    a, b = first.numpy(), second.numpy()
+
+    def polygons(boxes: np.ndarray) -> np.ndarray:
+        x, y = (boxes[:, 3:5, None] / 2 * [[1, -1, -1, 1], [1, 1, -1, -1]]).transpose(1, 0, 2)
+        cos, sin = np.cos(boxes[:, 6:]), np.sin(boxes[:, 6:])
+        return shapely.polygons(np.stack([cos * x - sin * y, sin * x + cos * y], axis=2) + boxes[:, None, :2])
+
+    shared, union = (
+        shapely.area(function(polygons(a), polygons(b))) for function in (shapely.intersection, shapely.union)
+    )
+    assert 5000 < (shared > 0).sum() < 6000
+    np.testing.assert_allclose(iou_bev_aligned(first, second), shared / union, rtol=0, atol=1e-9)
+    top, bottom = (np.stack([box[:, 2] + sign * box[:, 5] / 2 for box in (a, b)]) for sign in (1, -1))
+    volume = shared * (top.min(axis=0) - bottom.max(axis=0)).clip(min=0)
+    both = a[:, 3:6].prod(axis=1) + b[:, 3:6].prod(axis=1)
+    np.testing.assert_allclose(iou_3d_aligned(first, second), volume / (both - volume), rtol=0, atol=1e-9)
+
+
 def test_touching_boxes_share_nothing_and_bad_ones_do_no_harm() -> None:
     unit = torch.tensor([[0.0, 0, 0, 2, 2, 2, 0]])
     assert iou_bev(unit, unit + torch.tensor([2.0, 0, 0, 0, 0, 0, 0])).item() == 0
@@ -160,8 +195,35 @@ def test_suppression_of_nothing_and_of_misuse() -> None:
         rotated_nms(torch.zeros(1, 7), torch.zeros(1), torch.tensor([0.5]))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_agrees() -> None:
-    boxes, scores = random_boxes(200, 0), torch.rand(200, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(iou_3d(boxes.cuda(), boxes.cuda()).cpu(), iou_3d(boxes, boxes))
-    assert rotated_nms(boxes.cuda(), scores.cuda(), 0.2).tolist() == rotated_nms(boxes, scores, 0.2).tolist()
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@on_cuda
+@pytest.mark.parametrize("overlap", [iou_bev, iou_3d, iou_bev_aligned, iou_3d_aligned])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_overlap_on_cuda_is_that_on_the_cpu(overlap: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype) -> None:
+    boxes = [random_boxes(200, seed, 5.0).to(dtype) for seed in (0, 1)]
+    outcomes = []
+    for device in ("cpu", "cuda"):
+        first, second = (each.detach().to(device).requires_grad_() for each in boxes)
+        values = overlap(first, second)
+        values.square().sum().backward()
+        outcomes.append(
+            [values.detach().cpu(), *(each.grad.cpu() for each in (first, second) if each.grad is not None)]
+        )
+    assert len(outcomes[0]) == 3
+    assert float(outcomes[0][0].max()) > 0.1
+    torch.testing.assert_close(outcomes[1], outcomes[0])
+
+
+@on_cuda
+@pytest.mark.parametrize("seed", range(5))
+def test_suppression_on_cuda_is_that_on_the_cpu(seed: int) -> None:
+    boxes, generator = random_boxes(300, seed, 8.0), torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 20, (300,), generator=generator) / 20
+    labels = torch.randint(0, 3, (300,), generator=generator)
+    assert rotated_nms(boxes.cuda(), scores.cuda(), 0.1).tolist() == rotated_nms(boxes, scores, 0.1).tolist()
+    thresholds = torch.tensor([0.05, 0.2, 0.5])
+    kept = rotated_nms(boxes.cuda(), scores.cuda(), thresholds, labels.cuda(), limit=50)
+    assert kept.is_cuda
+    assert kept.tolist() == rotated_nms(boxes, scores, thresholds, labels, limit=50).tolist()

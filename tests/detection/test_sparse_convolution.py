@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detection.sparse import SparseConv3d, SparseInverseConv3d, SparseTensor, SubMConv3d
+from detection.sparse import SparseConv3d, SparseInverseConv3d, SparseTensor, SubMConv3d, kernels
 from detection.sparse.products import SparseProduct
 from detection.sparse.rulebook import submanifold_rulebook
-
-SHAPE, BATCH = (5, 9, 8), 2
+from detection.sparse.threads import run_on_team
+from tests.detection.random_voxels import BATCH, SHAPE, random_voxels
+from tests.equality import assert_same
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +25,18 @@ def _same_threads_afterwards() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def voxels(channels: int, share: float = 0.3, seed: int = 0, dtype: torch.dtype = torch.float32) -> SparseTensor:
-    generator = torch.Generator().manual_seed(seed)
-    occupied = torch.rand(BATCH, *SHAPE, generator=generator) < share
-    indices = occupied.nonzero().int()
-    return SparseTensor(torch.randn(len(indices), channels, generator=generator).to(dtype), indices, SHAPE, BATCH)
+@pytest.fixture
+def teams(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The threads of each product so far; none is too small to be shared out among all that torch has."""
+    sizes: list[int] = []
+
+    def run(address: int, job: np.ndarray, threads: int) -> None:
+        sizes.append(threads)
+        run_on_team(address, job, threads)
+
+    monkeypatch.setattr(kernels, "LEAST_WORK", 1)
+    monkeypatch.setattr(kernels, "run_on_team", run)
+    return sizes
 
 
 def at(dense: Tensor, indices: Tensor) -> Tensor:
@@ -36,8 +44,20 @@ def at(dense: Tensor, indices: Tensor) -> Tensor:
     return dense[b, :, z, y, x]
 
 
-def dense_weight(layer: torch.nn.Module) -> Tensor:
-    return layer.get_parameter("weight").permute(0, 4, 1, 2, 3)
+def dense_convolution(layer: SubMConv3d | SparseConv3d, grid: SparseTensor) -> Tensor:
+    stride, padding = (1, 1, 1), tuple(size // 2 for size in layer.kernel_size)
+    if isinstance(layer, SparseConv3d):
+        stride, padding = layer.stride, layer.padding
+    return F.conv3d(grid.dense(), layer.weight.permute(0, 4, 1, 2, 3), layer.bias, stride, padding)
+
+
+def dense_inverse(up: SparseInverseConv3d, down: SparseConv3d, low: SparseTensor) -> Tensor:
+    lost = [
+        n + 2 * p - k - (m - 1) * s
+        for n, m, k, s, p in zip(SHAPE, low.spatial_shape, down.kernel_size, down.stride, down.padding, strict=True)
+    ]
+    weight = up.weight.permute(4, 0, 1, 2, 3)
+    return F.conv_transpose3d(low.dense(), weight, None, down.stride, down.padding, tuple(lost))
 
 
 def check_gradients(ours: Tensor, theirs: Tensor, inputs: list[Tensor], tolerance: float) -> None:
@@ -51,30 +71,34 @@ def check_gradients(ours: Tensor, theirs: Tensor, inputs: list[Tensor], toleranc
 @pytest.mark.parametrize("threads", [1, 2, 8])
 @pytest.mark.parametrize(("inputs", "outputs"), [(4, 16), (5, 7), (16, 48), (33, 130)])
 @pytest.mark.parametrize("kernel", [3, (1, 3, 5)])
-def test_submanifold(threads: int, inputs: int, outputs: int, kernel: int | tuple[int, int, int]) -> None:
+def test_submanifold(
+    threads: int, inputs: int, outputs: int, kernel: int | tuple[int, int, int], teams: list[int]
+) -> None:
     torch.set_num_threads(threads)
-    grid = voxels(inputs)
+    grid = random_voxels(inputs)
     grid.features.requires_grad_()
     layer = SubMConv3d(inputs, outputs, kernel, bias=True)
     result = layer(grid)
-    padding = tuple(size // 2 for size in layer.kernel_size)
-    expected = at(F.conv3d(grid.dense(), dense_weight(layer), layer.bias, padding=padding), grid.indices)
+    expected = at(dense_convolution(layer, grid), grid.indices)
     torch.testing.assert_close(result.features, expected, atol=2e-5, rtol=1e-4)
     assert result.indices is grid.indices
     assert layer.bias is not None
     check_gradients(result.features, expected, [grid.features, layer.weight, layer.bias], 2e-4)
+    assert teams == [threads] * 3  # values, and the gradients of features and of weights
 
 
+@pytest.mark.parametrize("threads", [1, 2, 8])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"), [(3, 2, 1), (2, 2, 0), ((3, 1, 1), (2, 1, 1), 0), (3, 1, 1), (1, 2, 0)]
 )
-def test_strided_and_back(kernel, stride, padding) -> None:
-    grid = voxels(6, share=0.1)
+def test_strided_and_back(kernel, stride, padding, threads: int, teams: list[int]) -> None:
+    torch.set_num_threads(threads)
+    grid = random_voxels(6, share=0.1)
     grid.features.requires_grad_()
     down = SparseConv3d(6, 20, kernel, stride, padding, indice_key="down")
     up = SparseInverseConv3d(20, 9, kernel, indice_key="down")
     low = down(grid)
-    expected = F.conv3d(grid.dense(), dense_weight(down), stride=stride, padding=padding)
+    expected = dense_convolution(down, grid)
     reached = F.conv3d(
         (grid.dense() != 0).any(1, True).float(), torch.ones(1, 1, *down.kernel_size), None, stride, padding
     )
@@ -83,35 +107,47 @@ def test_strided_and_back(kernel, stride, padding) -> None:
     torch.testing.assert_close(low.dense(), expected, atol=1e-5, rtol=1e-4)
     check_gradients(low.features, at(expected, low.indices), [grid.features, down.weight], 1e-4)
     high = up(low)
-    lost = [
-        n + 2 * p - k - (m - 1) * s
-        for n, m, k, s, p in zip(SHAPE, low.spatial_shape, down.kernel_size, down.stride, down.padding, strict=True)
-    ]
-    whole = F.conv_transpose3d(low.dense(), up.weight.permute(4, 0, 1, 2, 3), None, stride, padding, tuple(lost))
-    torch.testing.assert_close(high.features, at(whole, grid.indices), atol=1e-5, rtol=1e-4)
-    check_gradients(high.features, at(whole, grid.indices), [up.weight, down.weight], 1e-4)
+    whole = at(dense_inverse(up, down, low), grid.indices)
+    torch.testing.assert_close(high.features, whole, atol=1e-5, rtol=1e-4)
+    check_gradients(high.features, whole, [low.features, up.weight, grid.features, down.weight], 1e-4)
+    assert set(teams) == {threads}
 
 
-def test_it_is_right_every_time() -> None:
-    grid = voxels(32, share=0.5)
-    layer = SubMConv3d(32, 32, indice_key="same")
-    torch.set_num_threads(1)
-    first = layer(grid).features
-    first.sum().backward()
-    assert layer.weight.grad is not None
-    gradient = layer.weight.grad.clone()
-    torch.testing.assert_close(first, at(F.conv3d(grid.dense(), dense_weight(layer), padding=1), grid.indices))
+def submanifold() -> tuple[torch.nn.Module, SparseTensor]:
+    return SubMConv3d(32, 32), random_voxels(32, share=0.5)
+
+
+def strided() -> tuple[torch.nn.Module, SparseTensor]:
+    return SparseConv3d(32, 32, 3, 2, 1), random_voxels(32, share=0.5)
+
+
+def inverse() -> tuple[torch.nn.Module, SparseTensor]:
+    low = SparseConv3d(32, 32, 3, 2, 1, indice_key="down")(random_voxels(32, share=0.5))
+    return SparseInverseConv3d(32, 32, 3, indice_key="down"), low.with_features(low.features.detach())
+
+
+@pytest.mark.parametrize("make", [submanifold, strided, inverse])
+def test_it_gives_the_same_every_time(
+    make: Callable[[], tuple[torch.nn.Module, SparseTensor]], teams: list[int]
+) -> None:
+    layer, grid = make()
+    inputs = [grid.features.requires_grad_(), layer.get_parameter("weight")]
+
+    def outcome(threads: int) -> tuple[Tensor, ...]:
+        """Values, and the gradients of features and of weights."""
+        torch.set_num_threads(threads)
+        values = layer(grid).features
+        return values.detach(), *torch.autograd.grad(values.square().sum(), inputs)
+
+    first = outcome(1)
     for run in range(200):
-        torch.set_num_threads(1 + run % 8)
-        layer.weight.grad = None
-        again = layer(grid).features
-        again.sum().backward()
-        assert torch.equal(again, first)
-        assert torch.equal(layer.weight.grad, gradient)
+        teams.clear()
+        assert_same(outcome(1 + run % 8), first)
+        assert teams == [1 + run % 8] * 3
 
 
 def test_gradients_in_double_precision() -> None:
-    grid = voxels(3, share=0.1, dtype=torch.float64)
+    grid = random_voxels(3, share=0.1, dtype=torch.float64)
     book = submanifold_rulebook(grid.indices, SHAPE, BATCH, (3, 3, 3))
     weights = torch.randn(27, 3, 4, dtype=torch.float64, requires_grad=True)
 
@@ -122,7 +158,7 @@ def test_gradients_in_double_precision() -> None:
 
 
 def test_half_precision_is_that_of_its_inputs() -> None:
-    grid, layer = voxels(8), SubMConv3d(8, 8)
+    grid, layer = random_voxels(8), SubMConv3d(8, 8)
     exact = layer(grid.with_features(grid.features.bfloat16().float())).features
     with torch.autocast("cpu", torch.bfloat16):
         result = layer(grid.with_features(grid.features.bfloat16())).features
@@ -133,7 +169,7 @@ def test_half_precision_is_that_of_its_inputs() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_not_compiled_is_single_precision_too(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     """As on CUDA without spconv."""
-    grid, layer = voxels(8), SubMConv3d(8, 8)
+    grid, layer = random_voxels(8), SubMConv3d(8, 8)
     inputs = [grid.features.to(dtype).requires_grad_() for _ in range(2)]
     results, gradients = [], []
     for features, compiled in zip(inputs, (True, False), strict=True):
@@ -155,7 +191,7 @@ def test_what_is_not_compiled_is_single_precision_too(monkeypatch: pytest.Monkey
 
 
 def test_nothing_in_nothing_out() -> None:
-    grid = voxels(4, share=0.0)
+    grid = random_voxels(4, share=0.0)
     low = SparseConv3d(4, 8, 3, 2, 1, indice_key="down")(SubMConv3d(4, 4)(grid))
     assert low.features.shape == (0, 8)
     assert SparseInverseConv3d(8, 3, 3, indice_key="down")(low).features.shape == (0, 3)
@@ -183,14 +219,14 @@ def test_bad_voxels_are_refused(rows: list[list[int]], message: str) -> None:
 
 
 def test_voxels_can_be_sorted() -> None:
-    grid, layer = voxels(3), SubMConv3d(3, 4)
+    grid, layer = random_voxels(3), SubMConv3d(3, 4)
     order = torch.randperm(len(grid), generator=torch.Generator().manual_seed(0))
     shuffled = SparseTensor(grid.features[order], grid.indices[order], SHAPE, BATCH)
     assert torch.equal(layer(shuffled.sorted()).features, layer(grid).features)
 
 
 def test_misuse_is_refused() -> None:
-    grid = voxels(4)
+    grid = random_voxels(4)
     with pytest.raises(ValueError, match="got features of 4 channels, expected 5"):
         SubMConv3d(5, 4)(grid)
     with pytest.raises(ValueError, match="odd size"):
@@ -204,26 +240,3 @@ def test_misuse_is_refused() -> None:
         SubMConv3d(4, 4, 5, indice_key="a")(known)
     with pytest.raises(ValueError, match="indices has type"):
         SparseTensor(torch.zeros(1, 1), torch.zeros(1, 4, dtype=torch.int64), SHAPE, 1)
-
-
-@pytest.mark.skipif(find_spec("spconv") is None, reason="spconv is not installed")
-def test_spconv_gives_the_same() -> None:
-    torch.set_num_threads(1)  # with more, its sums race
-    whole = voxels(16)
-    first = whole.indices[:, 0] == 0  # its CPU path mixes the grids of a batch up
-    grid = SparseTensor(whole.features[first], whole.indices[first], SHAPE, 1)
-    with torch.no_grad():
-        for layer in (SubMConv3d(16, 16, bias=True), SparseConv3d(16, 32, 3, 2, 1)):
-            ours = layer(grid)
-            layer.backend = "spconv"
-            theirs = layer(grid)
-            torch.testing.assert_close(theirs.dense(), ours.dense(), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_gives_the_same() -> None:
-    grid, layer = voxels(16), SubMConv3d(16, 16)
-    expected = layer(grid)
-    moved = SparseTensor(grid.features.cuda(), grid.indices.cuda(), SHAPE, BATCH)
-    result = layer.cuda()(moved)
-    torch.testing.assert_close(result.dense().cpu(), expected.dense(), atol=1e-3, rtol=1e-3)
