@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from datasets.errors import InputError
 from datasets.pictures import save_picture
+from datasets.pointclouds.clouds import Policy
 from datasets.pointclouds.formats import SUFFIXES
 from datasets.pointclouds.kitti_calibration import from_boxes
 from datasets.pointclouds.kitti_labels import write_objects
@@ -25,7 +27,7 @@ from datasets.programs.shots import photographer
 from detection.evaluate import detect, draw, one_per_object
 from detection.pictures import in_photo
 from detection.to_predict import Cloud, in_files, in_test_data
-from detection.trained import load_model
+from detection.trained import Trained, load_model
 
 SIZE_3D = (960, 540)
 DESCRIPTION = """Find boxes in clouds.
@@ -34,9 +36,9 @@ Clouds are files, or folders of them; without any, boxes are found in the test d
 
 For each cloud NAME writes into --out: NAME.json (boxes in the cloud's axes: x, y, z of the centre, length, width,
 height, yaw), NAME.txt (the same as KITTI has it), NAME.png (the cloud from above with the boxes) and NAME_3d.png (both
-from behind the sensor). An object that several classes claim gets the best of their boxes. Clouds that lie
-in KITTI's layout, in a folder velodyne beside calib and image_2, get boxes in their camera's axes, and NAME_photo.png;
-of several photos, as nuScenes has them, NAME_photo_0.png and so on.
+from behind the sensor). An object that several classes claim gets the best of their boxes. In KITTI's layout, in a
+folder velodyne beside calib and image_2, NAME.txt has its camera's axes. There, and in a folder clouds beside cameras,
+boxes are also drawn into the photo, NAME_photo.png; of several photos, NAME_photo_0.png and so on.
 """
 
 
@@ -49,6 +51,7 @@ def predict(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results; made if it does not exist")
     parser.add_argument("--score", type=float, default=0.3, help="least score of boxes that are written")
     parser.add_argument("--pictures", type=bool, default=True, help="whether to draw pictures")
+    parser.add_argument("--on-bad", type=Policy, default="error", help="end at a bad cloud, or skip it and say so")
     parser.add_argument("--device", type=Device, default="auto", help="where to run the network")
     parser.add_argument("--precision", type=Precision, default="32-true", help="bf16-mixed is faster where native")
     values = parser.parse_args(list(argv))
@@ -59,6 +62,7 @@ def predict(argv: Sequence[str]) -> None:
         root=values.root,
         score=values.score,
         pictures=values.pictures,
+        on_bad=values.on_bad,
         device=torch_device(values.device),
         precision=values.precision,
     )
@@ -72,35 +76,53 @@ def predict_clouds(
     root: Path | None = None,
     score: float = 0.3,
     pictures: bool = True,
+    on_bad: Policy = "error",
     device: torch.device | str = "cpu",
     precision: Precision = "32-true",
 ) -> None:
     """Find boxes in each of ``clouds`` and write them to ``out``, as :data:`DESCRIPTION` says.
 
+    Where ``on_bad`` is "skip", a cloud that cannot be used gives a line on stderr instead of an error.
+
     Raises:
-        InputError: for a model or a cloud that cannot be used, and two clouds of one name.
+        InputError: for a model or a cloud that cannot be used, two clouds of one name, and where no cloud is left.
     """
     if clouds and root is not None:
         raise InputError("--root says where the run's test data are, but clouds are given: leave one of them out")
     trained = load_model(model, device)
     loaders = in_files(clouds, trained) if clouds else in_test_data(model, root, trained)
     out.mkdir(parents=True, exist_ok=True)
-    total = 0
+    counts, bad = [], []
     for load in tqdm(loaders, desc="predict", unit="cloud"):
-        cloud = load()
-        with autocast(torch.device(device), precision):
-            found = one_per_object(detect(trained.detector, cloud.sample, trained.features), score)
-        total += len(found)
-        name = cloud.sample.frame.replace("/", "_")
-        source = cloud.sample.frame if cloud.path is None else cloud.path.name
-        write_text(out / f"{name}.json", json.dumps(_document(source, found, trained.class_names)) + "\n")
-        objects = from_boxes(found, cloud.calibration, trained.class_names, cloud.image_size)
-        write_objects(out / f"{name}.txt", objects)
-        if pictures:
-            draw(out / f"{name}.png", trained.detector, cloud.sample, found, score)
-            _draw_in_space(out, name, cloud)
-            _draw_in_photos(out, name, cloud.sample, found)
-    print(f"{total} boxes in {len(loaders)} clouds: {out}")
+        try:
+            cloud = load()
+            with autocast(torch.device(device), precision):
+                found = one_per_object(detect(trained.detector, cloud.sample, trained.features), score)
+            _write(out, cloud, found, trained, score, pictures)
+        except InputError as error:
+            if on_bad == "error":
+                raise
+            tqdm.write(f"skipped: {error}", file=sys.stderr)
+            bad.append(error)
+        else:
+            counts.append(len(found))
+    if bad and not counts:
+        raise InputError(f"none of {len(bad)} clouds can be used; the first: {bad[0]}")
+    skipped = f", {len(bad)} more skipped" if bad else ""
+    print(f"{sum(counts)} boxes in {len(counts)} clouds{skipped}: {out}")
+
+
+def _write(out: Path, cloud: Cloud, found: Boxes3D, trained: Trained, score: float, pictures: bool) -> None:
+    name = cloud.sample.frame.replace("/", "_")
+    source = cloud.sample.frame if cloud.path is None else cloud.path.name
+    if pictures:  # first, as a photo may turn out to be damaged
+        _draw_in_photos(out, name, cloud.sample, found)
+    write_text(out / f"{name}.json", json.dumps(_document(source, found, trained.class_names)) + "\n")
+    objects = from_boxes(found, cloud.calibration, trained.class_names, cloud.image_size)
+    write_objects(out / f"{name}.txt", objects)
+    if pictures:
+        draw(out / f"{name}.png", trained.detector, cloud.sample, found, score)
+        _draw_in_space(out, name, cloud)
 
 
 def _draw_in_space(out: Path, name: str, cloud: Cloud) -> None:

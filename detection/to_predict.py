@@ -12,11 +12,13 @@ import torch
 from datasets.errors import InputError, SceneError
 from datasets.pointclouds.augmentation import Samples
 from datasets.pointclouds.clouds import finite_points
+from datasets.pointclouds.custom_cameras import read_cameras
 from datasets.pointclouds.formats import SUFFIXES, read_cloud
-from datasets.pointclouds.kitti import KittiDataset
+from datasets.pointclouds.kitti import KittiDataset, find_photo, photo_size
 from datasets.pointclouds.kitti_calibration import AXES_ONLY, KittiCalibration, read_calibration
 from datasets.pointclouds.types import PointCloudSample
-from datasets.scenes.images import plain_photo, read_image
+from datasets.scenes.images import plain_photo
+from datasets.types import Cameras, Photo
 from detection.run import read_config, test_samples
 from detection.trained import Trained
 
@@ -86,10 +88,8 @@ def in_test_data(run: Path, root: Path | None, trained: Trained) -> list[Loader]
 
 def _in_file(path: Path, trained: Trained) -> Cloud:
     points = torch.from_numpy(finite_points(path, read_cloud(path, trained.channels), "skip"))
-    calibration, size, photo = _camera_of(path)
-    camera = calibration.camera(size)
-    photos = () if photo is None or camera is None else (plain_photo(photo),)
-    sample = PointCloudSample(path.stem, points, trained.channels, trained.class_names, cameras=camera, photos=photos)
+    calibration, size, cameras, photos = _cameras_of(path)
+    sample = PointCloudSample(path.stem, points, trained.channels, trained.class_names, None, cameras, photos)
     return Cloud(sample, calibration, size, path)
 
 
@@ -99,16 +99,18 @@ def _of_data(samples: Samples, index: int) -> Cloud:
     return Cloud(samples[index])
 
 
-def _camera_of(cloud: Path) -> tuple[KittiCalibration, tuple[int, int], Path | None]:
-    """Calibration, image size and photo of a cloud in KITTI's layout; of any other, axes alone."""
-    folder = cloud.resolve().parent.parent
-    path = folder / "calib" / f"{cloud.stem}.txt"
-    if cloud.resolve().parent.name != "velodyne" or not path.is_file():
-        return AXES_ONLY, (0, 0), None
-    calibration = read_calibration(path)
-    photos = (folder / "image_2" / f"{cloud.stem}{suffix}" for suffix in (".png", ".jpg", ".jpeg"))
-    photo = next((photo for photo in photos if photo.is_file()), None)
-    if photo is not None:
-        height, width = read_image(photo).shape[:2]
-        return calibration, (width, height), photo
-    return calibration, (0, 0) if calibration.projection is None else calibration.image_size(), None
+def _cameras_of(cloud: Path) -> tuple[KittiCalibration, tuple[int, int], Cameras | None, tuple[Photo, ...]]:
+    """Calibration and image size of a cloud in KITTI's layout, else axes alone; cameras and photos of one that lies
+    there or in a folder of one's own.
+    """
+    layout, folder = cloud.resolve().parent.name, cloud.resolve().parent.parent
+    own, path = folder / "cameras" / f"{cloud.stem}.json", folder / "calib" / f"{cloud.stem}.txt"
+    if layout == "clouds" and own.is_file():
+        return AXES_ONLY, (0, 0), *read_cameras(own, folder)
+    if layout != "velodyne" or not path.is_file():
+        return AXES_ONLY, (0, 0), None, ()
+    calibration, photo = read_calibration(path), find_photo(folder, cloud.stem)
+    if calibration.projection is None:
+        return calibration, (0, 0), None, ()
+    size = calibration.image_size() if photo is None else photo_size(photo)
+    return calibration, size, calibration.camera(size), () if photo is None else (plain_photo(photo),)

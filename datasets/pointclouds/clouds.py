@@ -57,23 +57,29 @@ def read_npy_rows(path: Path, least: int, most: int, mend: str) -> np.ndarray:
         SceneError: where it is missing, damaged or of another shape.
     """
     rows = read_npy(path)
-    if rows.ndim != 2 or not least <= rows.shape[1] <= most or rows.dtype.kind not in "fiu":
-        raise SceneError(path, f"holds {rows.dtype} of shape {rows.shape}", mend)
+    check_npy_rows(path, rows.dtype, rows.shape, least, most, mend)
     return rows
 
 
+def check_npy_rows(path: Path, dtype: np.dtype, shape: tuple[int, ...], least: int, most: int, mend: str) -> None:
+    """Raise SceneError unless an array of ``dtype`` and ``shape`` is what :func:`read_npy_rows` gives."""
+    if len(shape) != 2 or not least <= shape[1] <= most or dtype.kind not in "fiu":
+        raise SceneError(path, f"holds {dtype} of shape {shape}", mend)
+
+
 def finite_points(path: Path, points: np.ndarray, invalid: Policy) -> np.ndarray:
-    """``points`` without those that hold NaN or infinity; where ``invalid`` is "skip" a warning counts them.
+    """``points`` without those that hold NaN or infinity, perhaps none; where ``invalid`` is "skip" a warning counts
+    them.
 
     Raises:
-        SceneError: for such points where ``invalid`` is "error", and where none are left.
+        SceneError: for such points where ``invalid`` is "error".
     """
     finite = np.isfinite(points).all(axis=1)
     bad = int((~finite).sum())
     if not bad:
         return points
     found = f"{bad} of {len(points)} points hold NaN or infinity"
-    if invalid == "error" or bad == len(points):
+    if invalid == "error":
         raise SceneError(path, found, 'Clean the file, or leave such points out with invalid_points="skip"')
     warnings.warn(f"{path}: {found}; they are left out", stacklevel=2)
     return points[finite]

@@ -1,4 +1,4 @@
-"""A folder of one's own: clouds/*.{bin,npy,pcd,ply,las}, labels/*.json, and optionally splits/*.txt.
+"""A folder of one's own: clouds/*.{bin,npy,pcd,ply,las}, labels/*.json, and optionally cameras/*.json and splits/*.txt.
 
 A label file is ``{"boxes": [{"class": "Car", "centre": [x, y, z], "size": [length, width, height], "yaw": radians}]}``,
 each box optionally with ``velocity`` [x, y] in m/s. Axes are x forward, y left, z up; the centre is the middle of the
@@ -17,10 +17,12 @@ from typing import Any
 import torch
 
 from datasets.errors import SceneError
-from datasets.pointclouds.clouds import Policy, check_bin_size, finite_points, usable
-from datasets.pointclouds.formats import SUFFIXES, read_cloud
+from datasets.pointclouds.clouds import Policy, finite_points, usable
+from datasets.pointclouds.custom_cameras import read_cameras
+from datasets.pointclouds.formats import SUFFIXES, check_cloud, read_cloud
 from datasets.pointclouds.types import Boxes3D, PointCloudSample, wrap_angle
 from datasets.scenes.files import read_bytes, read_json
+from datasets.types import Cameras, Photo
 
 BOX = '{"class": ..., "centre": [x, y, z], "size": [length, width, height], "yaw": radians}'
 
@@ -32,10 +34,15 @@ class CustomFrame:
     name: str
     cloud: Path
     boxes: Boxes3D | None
+    cameras: Cameras | None
+    photos: tuple[Photo, ...]
 
 
 class CustomDataset:
     """Frames of a folder of one's own, in the order of the split.
+
+    Labels, cameras, and headers and sizes of clouds are checked when the data set is made. Points are read when a
+    sample is asked for, which raises SceneError for damage that only they show (text that ends early).
 
     Args:
         root: the folder that holds ``clouds``.
@@ -45,7 +52,7 @@ class CustomDataset:
         labelled: whether a frame must have a label file; without, frames may lack them.
         other_classes: classes that labels may hold besides, which give no boxes.
         on_bad_frame: "error" for a frame that cannot be used, "skip" leaves it out; ``skipped`` says which and why.
-        invalid_points: the same for NaN and infinite points of a cloud.
+        invalid_points: the same for NaN and infinite points of a cloud; one that holds nothing else becomes empty.
 
     Raises:
         SceneError, InputError: naming the file, what was found, and the mend.
@@ -89,7 +96,15 @@ class CustomDataset:
     def __getitem__(self, index: int) -> PointCloudSample:
         frame = self.frames[index]
         points = finite_points(frame.cloud, read_cloud(frame.cloud, self.channels), self.invalid_points)
-        return PointCloudSample(frame.name, torch.from_numpy(points), self.channels, self.class_names, frame.boxes)
+        return PointCloudSample(
+            frame.name,
+            torch.from_numpy(points),
+            self.channels,
+            self.class_names,
+            frame.boxes,
+            frame.cameras,
+            frame.photos,
+        )
 
 
 def _all_names(root: Path, clouds: dict[str, Path]) -> list[str]:
@@ -120,11 +135,11 @@ def _load_frame(
     if name not in clouds:
         mend = "Restore the cloud, or remove the label or the name from the split"
         raise SceneError(root / "clouds" / name, "there is no such cloud", mend)
-    cloud, label = clouds[name], root / "labels" / f"{name}.json"
-    if cloud.suffix.lower() == ".bin":
-        check_bin_size(cloud, cloud.stat().st_size, channels)
+    cloud, label, camera = clouds[name], root / "labels" / f"{name}.json", root / "cameras" / f"{name}.json"
+    check_cloud(cloud, channels)
     boxes = read_boxes(label, class_names, other_classes) if labelled or label.is_file() else None
-    return CustomFrame(name, cloud, boxes)
+    cameras, photos = read_cameras(camera, root) if camera.is_file() else (None, ())
+    return CustomFrame(name, cloud, boxes, cameras, photos)
 
 
 def read_boxes(path: Path, class_names: Sequence[str], other_classes: Sequence[str] = ()) -> Boxes3D:

@@ -15,7 +15,7 @@ from datasets.pointclouds.clouds import Policy, check_bin_size, finite_points, r
 from datasets.pointclouds.kitti_calibration import KittiCalibration, read_calibration, to_boxes
 from datasets.pointclouds.kitti_labels import CLASSES, KittiObjects, read_objects
 from datasets.pointclouds.types import PointCloudSample
-from datasets.scenes.files import read_bytes
+from datasets.scenes.files import read_bytes, read_head
 from datasets.scenes.images import plain_photo, read_pixels
 
 LIDAR_CHANNELS = ("x", "y", "z", "intensity")
@@ -48,7 +48,7 @@ class KittiDataset:
             for the middle.
         on_bad_frame: "error" for a frame that cannot be used (no cloud, no label, damaged label), "skip" leaves it out;
             ``skipped`` then says which and why.
-        invalid_points: the same for NaN and infinite points of a cloud.
+        invalid_points: the same for NaN and infinite points of a cloud; one that holds nothing else becomes empty.
 
     Raises:
         SceneError, InputError: naming the file, what was found, and the mend.
@@ -108,7 +108,7 @@ class KittiDataset:
         if self.image_size is not None:
             return self.image_size
         if frame.photo is not None:
-            return _photo_size(frame.photo)
+            return photo_size(frame.photo)
         return (0, 0) if frame.calibration.projection is None else frame.calibration.image_size()
 
 
@@ -146,21 +146,33 @@ def _split_names(root: Path, split: str) -> list[str]:
 def _load_frame(name: str, folder: Path, channels: tuple[str, ...], labelled: bool, known: set[str]) -> KittiFrame:
     cloud = folder / "velodyne" / f"{name}.bin"
     if not cloud.is_file():
-        raise SceneError(cloud, "there is no such cloud", "Restore it, or take its label away, or the frame out of the split")
+        raise SceneError(
+            cloud, "there is no such cloud", "Restore it, or take its label away, or the frame out of the split"
+        )
     check_bin_size(cloud, cloud.stat().st_size, channels)
     label = folder / "label_2" / f"{name}.txt"
     objects = read_objects(label) if labelled or label.is_file() else None
     if objects is not None and (unknown := sorted(set(objects.names.tolist()) - known)):
         mend = f"Correct it, or name it in class_names or other_classes (known: {', '.join(sorted(known))})"
         raise SceneError(label, f"unknown class {unknown[0]!r}", mend)
+    return KittiFrame(
+        name, cloud, read_calibration(folder / "calib" / f"{name}.txt"), objects, find_photo(folder, name)
+    )
+
+
+def find_photo(folder: Path, name: str) -> Path | None:
+    """The photo of a frame in ``folder``, which holds image_2; None where there is none."""
     photos = (folder / "image_2" / f"{name}{suffix}" for suffix in (".png", ".jpg", ".jpeg"))
-    photo = next((path for path in photos if path.is_file()), None)
-    return KittiFrame(name, cloud, read_calibration(folder / "calib" / f"{name}.txt"), objects, photo)
+    return next((path for path in photos if path.is_file()), None)
 
 
-def _photo_size(path: Path) -> tuple[int, int]:
-    with path.open("rb") as file:
-        head = file.read(24)
+def photo_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a photo; of a PNG, which KITTI's are, from its first bytes alone.
+
+    Raises:
+        SceneError: where it cannot be read.
+    """
+    head, _ = read_head(path, 24)
     if head.startswith(b"\x89PNG") and len(head) == 24:
         return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:], "big")
     height, width = read_pixels(path).shape[:2]

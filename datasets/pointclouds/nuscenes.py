@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from datasets.errors import InputError, SceneError
-from datasets.pointclouds.clouds import Policy, finite_points, read_bin, usable
+from datasets.pointclouds.clouds import Policy, check_bin_size, finite_points, read_bin, usable
 from datasets.pointclouds.nuscenes_splits import Split, scenes_of
 from datasets.pointclouds.types import Boxes3D, PointCloudSample
 from datasets.scenes.files import inside, read_bytes
@@ -296,6 +296,7 @@ def _frame(token: str, tables: _Tables, class_names: tuple[str, ...], sweeps: in
         path = tables.path(row)
         if not path.is_file():
             raise SceneError(path, "there is no such cloud", "Unpack samples and sweeps, or ask for fewer sweeps")
+        check_bin_size(path, path.stat().st_size, STORED)
         clouds.append((path, from_global @ tables.sensor_to_global(row), (key["timestamp"] - row["timestamp"]) / 1e6))
         if not row["prev"]:
             break

@@ -12,8 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datasets.errors import SceneError
-from datasets.scenes.capture import Capture, Frame, reduced
+from datasets.scenes.capture import Capture, Frame, Pinhole, reduced
 from datasets.scenes.files import inside, matrix4, number, read_json
 
 
@@ -31,17 +33,31 @@ def read_cameras_json(root: Path, downscale: int) -> Capture:
     return Capture(root, source, tuple(sorted(frames, key=lambda frame: frame.path.as_posix())))
 
 
+def read_pinhole(source: Path, record: dict[str, Any]) -> tuple[np.ndarray, Pinhole]:
+    """The [4, 4] ``w2c`` and the camera of a record, unchecked but for their form.
+
+    Raises:
+        SceneError: naming ``source``, for a number or matrix that is missing or of another form.
+    """
+    focal = (number(source, record, "fx"), number(source, record, "fy"))
+    centre = (number(source, record, "cx"), number(source, record, "cy"))
+    size = (int(number(source, record, "width")), int(number(source, record, "height")))
+    return matrix4(source, record, "w2c"), (focal, centre, size)
+
+
 def _frame(root: Path, source: Path, record: dict[str, Any]) -> Frame:
     declared = record.get("split")
     if declared not in (None, "train", "test"):
         raise SceneError(source, f"a frame's split is {declared!r}", 'It must be "train" or "test", or be left out')
+    path = inside(root, record.get("file"), source)
+    pose, (focal, centre, size) = read_pinhole(source, record)
     return Frame(
         source=source,
-        path=inside(root, record.get("file"), source),
-        world_to_camera=matrix4(source, record, "w2c"),
-        focal=(number(source, record, "fx"), number(source, record, "fy")),
-        centre=(number(source, record, "cx"), number(source, record, "cy")),
-        size=(int(number(source, record, "width")), int(number(source, record, "height"))),
+        path=path,
+        world_to_camera=pose,
+        focal=focal,
+        centre=centre,
+        size=size,
         depth=None if record.get("depth") is None else inside(root, record["depth"], source),
         mask=None if record.get("mask") is None else inside(root, record["mask"], source),
         declared=declared,

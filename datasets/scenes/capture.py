@@ -26,6 +26,9 @@ LARGEST = 1e18  # of any number: its square still is one in float32
 LARGEST_SIDE, LARGEST_AREA = 32766, 1 << 27  # of a photo, in pixels: what OpenCV can resample
 LEAST_OF_A_PHOTO = 0.5  # that undistortion may leave
 
+Pinhole = tuple[tuple[float, float], tuple[float, float], tuple[int, int]]
+"""Focal lengths, principal point and (width, height), in pixels."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -135,7 +138,7 @@ def scene_from(
         names.add(frame.path)
     if train:
         frames = _as_shipped(frames, frames[train[0]])
-    poses = np.stack([_rigid(frame) for frame in frames])
+    poses = np.stack([rigid_pose(frame.source, frame.path.name, frame.world_to_camera) for frame in frames])
     centres = -np.einsum("vji,vj->vi", poses[:, :3, :3], poses[:, :3, 3])
     extent = _check_apart(capture.source, frames, centres)
     scene_to_source = np.eye(4)
@@ -151,13 +154,7 @@ def scene_from(
         bounds = np.array([frame.bounds for frame in frames], dtype=np.float32)
     scene = Scene(
         name=capture.root.resolve().name,
-        cameras=Cameras(
-            torch.from_numpy(poses).float(),
-            torch.tensor(
-                [[[f[0], 0.0, c[0]], [0.0, f[1], c[1]], [0.0, 0.0, 1.0]] for f, c, _ in cameras], dtype=torch.float32
-            ),
-            torch.tensor([size for _, _, size in cameras], dtype=torch.int64),
-        ),
+        cameras=pinhole_cameras(poses, cameras),
         photos=tuple(
             Photo(frame.path, partial(load_view, frame, size, background))
             for frame, (_, _, size) in zip(frames, cameras, strict=True)
@@ -168,6 +165,16 @@ def scene_from(
         scene_to_source=scene_to_source,
     )
     return scene.with_split(train, test)
+
+
+def pinhole_cameras(poses: np.ndarray, pinholes: Sequence[Pinhole]) -> Cameras:
+    """Cameras at ``poses`` [C, 4, 4], world to camera."""
+    rows = [[[f[0], 0.0, c[0]], [0.0, f[1], c[1]], [0.0, 0.0, 1.0]] for f, c, _ in pinholes]
+    return Cameras(
+        torch.from_numpy(poses).float(),
+        torch.tensor(rows, dtype=torch.float32),
+        torch.tensor([size for _, _, size in pinholes], dtype=torch.int64),
+    )
 
 
 def _as_shipped(frames: tuple[Frame, ...], first: Frame) -> tuple[Frame, ...]:
@@ -237,8 +244,8 @@ def load_view(frame: Frame, size: tuple[int, int], background: tuple[float, floa
     return View(images.shrink_image(image, size), mask, depth, alpha)
 
 
-def _pinhole(frame: Frame) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
-    """Focal lengths, principal point and size of the view that :func:`load_view` gives."""
+def _pinhole(frame: Frame) -> Pinhole:
+    """The camera of the view that :func:`load_view` gives."""
     focal, centre = frame.focal, frame.centre
     if frame.distortion is not None:
         focal = pinhole_focal(focal, centre, frame.size, frame.distortion)
@@ -249,19 +256,24 @@ def _pinhole(frame: Frame) -> tuple[tuple[float, float], tuple[float, float], tu
     return (focal[0] * x, focal[1] * y), (centre[0] * x, centre[1] * y), size
 
 
+def check_pinhole(source: Path, name: str, pinhole: Pinhole) -> None:
+    """Raise SceneError, naming ``source`` and the camera's ``name``, for what no camera has."""
+    focal, centre, size = pinhole
+    if min(size) < 1 or max(size) > LARGEST_SIDE or math.prod(size) > LARGEST_AREA:
+        raise SceneError(source, f"{name} has size {size}", "Give its width and height in pixels")
+    if not all(0 < f < LARGEST for f in focal):
+        raise SceneError(source, f"{name} has focal lengths {focal}", "They must be positive, in pixels")
+    if not all(-side <= c <= 2 * side for c, side in zip(centre, size, strict=True)):
+        raise SceneError(
+            source,
+            f"{name} has its principal point at {centre}, far outside its {size} pixels",
+            "Give cx and cy in pixels of that photo",
+        )
+
+
 def _check_frame(frame: Frame) -> None:
     source, name = frame.source, frame.path.name
-    if min(frame.size) < 1 or max(frame.size) > LARGEST_SIDE or math.prod(frame.size) > LARGEST_AREA:
-        raise SceneError(source, f"{name} has size {frame.size}", "Give its width and height in pixels")
-    if not all(0 < f < LARGEST for f in frame.focal):
-        raise SceneError(source, f"{name} has focal lengths {frame.focal}", "They must be positive, in pixels")
-    for centre, size in zip(frame.centre, frame.size, strict=True):
-        if not -size <= centre <= 2 * size:
-            raise SceneError(
-                source,
-                f"{name} has its principal point at {frame.centre}, far outside its {frame.size} pixels",
-                "Give cx and cy in pixels of that photo",
-            )
+    check_pinhole(source, name, (frame.focal, frame.centre, frame.size))
     if frame.distortion is not None and not all(abs(k) < LARGEST for k in frame.distortion.coefficients):
         raise SceneError(source, f"{name} has lens {frame.distortion.coefficients}", "Its coefficients must be numbers")
     if frame.bounds is not None and not 0 < frame.bounds[0] < frame.bounds[1] < math.inf:
@@ -271,14 +283,17 @@ def _check_frame(frame: Frame) -> None:
             raise SceneError(path, f"is listed in {source.name}, but there is no such file", "Restore it or unlist it")
 
 
-def _rigid(frame: Frame) -> np.ndarray:
-    """The pose with its rotation exactly one."""
-    source, pose = frame.source, frame.world_to_camera
+def rigid_pose(source: Path, name: str, pose: np.ndarray) -> np.ndarray:
+    """``pose`` [4, 4] of the camera ``name`` with its rotation exactly one.
+
+    Raises:
+        SceneError: naming ``source`` and the camera, for what is no pose.
+    """
     mend = "Give a rotation and a translation; scaled or mirrored axes are not a camera pose"
     if not (np.abs(pose) < LARGEST).all():
-        raise SceneError(source, f"the pose of {frame.path.name} holds NaN, infinity or an absurdly large number", mend)
+        raise SceneError(source, f"the pose of {name} holds NaN, infinity or an absurdly large number", mend)
     if not is_rigid(pose):
-        raise SceneError(source, f"the pose of {frame.path.name} is not rigid: {pose.round(4).tolist()}", mend)
+        raise SceneError(source, f"the pose of {name} is not rigid: {pose.round(4).tolist()}", mend)
     rotation = pose[:3, :3]
     u, _, v = np.linalg.svd(rotation)
     result = np.eye(4)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import math
+import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,8 +51,18 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         SceneError: where it is missing, not a file, or not readable.
     """
+    return read_head(path, -1)[0]
+
+
+def read_head(path: Path, most: int) -> tuple[bytes, int]:
+    """The first ``most`` bytes of a file, all for -1, and how many it has.
+
+    Raises:
+        SceneError: where it is missing, not a file, or not readable.
+    """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(most), os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise SceneError(path, "there is no such file", "Restore it, or remove it from the scene's list") from error
     except OSError as error:
@@ -76,6 +87,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+class NpyHeader(NamedTuple):
+    """What a ``.npy`` file states of its array, which begins at byte ``start``."""
+
+    dtype: np.dtype
+    fortran_order: bool
+    shape: tuple[int, ...]
+    start: int
+
+
 def read_npy(path: Path) -> np.ndarray:
     """The array of numbers in a ``.npy`` file. Nothing is unpickled, and nothing allocated that the file lacks.
 
@@ -83,17 +103,27 @@ def read_npy(path: Path) -> np.ndarray:
         SceneError: for a truncated, foreign or pickled file.
     """
     data = read_bytes(path)
+    dtype, fortran_order, shape, start = npy_header(path, data, len(data))
+    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C").copy()
+
+
+def npy_header(path: Path, head: bytes, size: int) -> NpyHeader:
+    """What a ``.npy`` file of ``size`` bytes states, given at least its first LONGEST_NPY_HEADER.
+
+    Raises:
+        SceneError: as for :func:`read_npy`.
+    """
     mend = "Save it again with numpy.save from a plain array of numbers"
-    wide = 4 if data[6:7] in (b"\2", b"\3") else 2
-    start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
-    if not data.startswith(b"\x93NUMPY") or start > min(len(data), LONGEST_NPY_HEADER):
-        raise SceneError(path, f"is not a numpy array file ({len(data)} bytes)", mend)
+    wide = 4 if head[6:7] in (b"\2", b"\3") else 2
+    start = 8 + wide + int.from_bytes(head[8 : 8 + wide], "little")
+    if not head.startswith(b"\x93NUMPY") or start > min(size, LONGEST_NPY_HEADER):
+        raise SceneError(path, f"is not a numpy array file ({size} bytes)", mend)
     try:
-        header = ast.literal_eval(data[8 + wide : start].decode())
+        header = ast.literal_eval(head[8 + wide : start].decode())
         kind, fortran_order, shape = (header[key] for key in ("descr", "fortran_order", "shape"))
-        plain = isinstance(kind, str) and all(type(size) is int and size >= 0 for size in shape)
+        plain = isinstance(kind, str) and all(type(length) is int and length >= 0 for length in shape)
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
-        raise SceneError(path, f"is not a numpy array file: its header is {data[:80]!r}", mend) from error
+        raise SceneError(path, f"is not a numpy array file: its header is {head[:80]!r}", mend) from error
     if plain and kind.endswith("O"):
         raise SceneError(path, "holds pickled Python objects, which are never loaded", mend)
     if not plain or not re.fullmatch(r"[<>|=]?[?biufc]\d{0,2}", kind):
@@ -102,10 +132,10 @@ def read_npy(path: Path) -> np.ndarray:
         dtype = np.dtype(kind)
     except TypeError as error:
         raise SceneError(path, f"holds {kind!r} of shape {shape}", mend) from error
-    found, expected = len(data) - start, math.prod(shape) * dtype.itemsize
+    found, expected = size - start, math.prod(shape) * dtype.itemsize
     if found != expected:
         raise SceneError(path, f"holds {found} bytes of data where shape {shape} of {dtype} needs {expected}", mend)
-    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C").copy()
+    return NpyHeader(dtype, bool(fortran_order), tuple(shape), start)
 
 
 def number(source: Path, record: dict[str, Any], key: str, default: float | None = None) -> float:

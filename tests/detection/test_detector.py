@@ -127,6 +127,16 @@ def test_clouds_without_points(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DETECTORS)
+def test_clouds_without_points_do_no_harm_to_a_training(name: str) -> None:
+    detector = detector_of(name)
+    nothing = PointCloudSample("empty", torch.zeros(0, 4), CHANNELS, CLASSES, sample(0).boxes)
+    for samples in ([nothing, sample(1)], [nothing, nothing]):
+        detector.loss(PointCloudBatch.collate(samples))["loss"].backward()
+    gradients = (parameter.grad for parameter in detector.parameters() if parameter.grad is not None)
+    assert all(bool(value.isfinite().all()) for value in (*detector.state_dict().values(), *gradients))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
 def test_a_batch_of_two_is_two_batches_of_one(name: str) -> None:
     detector = detector_of(name).eval()
     first, second = sample(0), sample(1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.errors import SceneError
-from datasets.pointclouds.formats.tables import CUT_OFF, binary_rows, text_rows
+from datasets.pointclouds.formats.tables import CUT_OFF, Stated, check_binary, check_text, text_rows
 from datasets.scenes.files import read_bytes
 
 _LONGEST_HEADER = 1 << 16
@@ -45,7 +45,41 @@ def read_vertices(path: Path) -> Vertices:
         SceneError: for a file that is no PLY, is damaged, claims more than it holds, or has lists before its vertices.
     """
     data = read_bytes(path)
-    header = _read_header(path, data)
+    layout = _find_vertices(path, data, len(data))
+    names = layout.dtype.names or ()
+    if not layout.text:
+        rows = np.frombuffer(data, layout.dtype, layout.count, layout.start)
+        return Vertices({name: rows[name] for name in names}, layout.comments)
+    table = text_rows(path, data, layout.start, len(names), layout.count, skipped=layout.lines)
+    with np.errstate(invalid="ignore", over="ignore"):
+        columns = {name: table[:, i].astype(layout.dtype[name]) for i, name in enumerate(names)}
+    return Vertices(columns, layout.comments)
+
+
+def check_ply(path: Path, head: bytes, size: int) -> Stated:
+    """What the header states of the vertices of a PLY file of ``size`` bytes, given its first 64 KiB.
+
+    Raises:
+        SceneError: as for :func:`read_vertices`, as far as header and size tell.
+    """
+    layout = _find_vertices(path, head, size)
+    return Stated(layout.dtype.names or (), layout.count)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the vertices are: as text ``lines`` lines behind byte ``start``, else there; each holds a ``dtype``."""
+
+    text: bool
+    dtype: np.dtype
+    count: int
+    start: int
+    lines: int
+    comments: tuple[str, ...]
+
+
+def _find_vertices(path: Path, head: bytes, size: int) -> _Layout:
+    header = _read_header(path, head)
     start, lines, text = header.end, 0, header.kind == "ascii"
     for name, count, properties in header.elements:
         if any(type_ == "list" for type_, _ in properties):
@@ -55,13 +89,11 @@ def read_vertices(path: Path) -> Vertices:
             raise SceneError(path, f"element {name} has {'a property twice' if names else 'no properties'}", CUT_OFF)
         dtype = np.dtype([(name, _ORDERS[header.kind] + type_) for type_, name in properties])
         if name == "vertex":
-            if not text:
-                rows = binary_rows(path, data, start, dtype, count)
-                return Vertices({name: rows[name] for name in names}, header.comments)
-            table = text_rows(path, data, start, len(names), count, skipped=lines)
-            with np.errstate(invalid="ignore", over="ignore"):
-                columns = {name: table[:, i].astype(dtype[name]) for i, name in enumerate(names)}
-            return Vertices(columns, header.comments)
+            if text:
+                check_text(path, size - start, len(names), count, lines)
+            else:
+                check_binary(path, size - start, dtype.itemsize, count)
+            return _Layout(text, dtype, count, start, lines, header.comments)
         if text:
             lines += count
         else:
@@ -79,16 +111,16 @@ class _Header:
     end: int
 
 
-def _read_header(path: Path, data: bytes) -> _Header:
-    end = data.find(b"end_header", 0, _LONGEST_HEADER)
-    line_end = data.find(b"\n", end) if end >= 0 else -1
-    if not data.startswith(b"ply") or line_end < 0:
+def _read_header(path: Path, head: bytes) -> _Header:
+    end = head.find(b"end_header", 0, _LONGEST_HEADER)
+    line_end = head.find(b"\n", end, _LONGEST_HEADER) if end >= 0 else -1
+    if not head.startswith(b"ply") or line_end < 0:
         found = "is no PLY file, or its header does not end (was it cut off?)"
         raise SceneError(path, found, "Give the suffix of what the file is")
     kind = ""
     elements: list[tuple[str, int, list[tuple[str, str]]]] = []
     comments: list[str] = []
-    for line in data[:end].decode("latin-1").splitlines()[1:]:
+    for line in head[:end].decode("latin-1").splitlines()[1:]:
         match line.split():
             case ["comment", *_]:
                 comments.append(line.strip()[len("comment") :].strip())

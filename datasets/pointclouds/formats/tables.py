@@ -1,9 +1,10 @@
-"""Rows of numbers behind a text header, as PLY and PCD have them."""
+"""Rows of numbers behind a header, and whether a file has as many bytes as its header says."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,25 @@ from datasets.errors import SceneError
 CUT_OFF = "The file is cut off or damaged: copy or export it again"
 
 
-def binary_rows(path: Path, data: bytes, start: int, dtype: np.dtype, count: int) -> np.ndarray:
-    """[N] structured array of ``count`` rows at byte ``start``.
+@dataclass(frozen=True)
+class Stated:
+    """What the header of a file states of its points: the names of their numbers, and how many points there are."""
 
-    Raises:
-        SceneError: where the file holds fewer.
-    """
-    left = max(len(data) - start, 0)
-    if count * dtype.itemsize > left:
-        raise SceneError(path, f"claims {count} points, {count * dtype.itemsize} bytes, but {left} are left", CUT_OFF)
-    return np.frombuffer(data, dtype, count, start)
+    names: tuple[str, ...]
+    count: int
+
+
+def check_binary(path: Path, left: int, row: int, count: int) -> None:
+    """Raise SceneError unless ``left`` bytes hold ``count`` rows of ``row`` bytes."""
+    if count * row > left:
+        raise SceneError(path, f"claims {count} points, {count * row} bytes, but {max(left, 0)} are left", CUT_OFF)
+
+
+def check_text(path: Path, left: int, columns: int, count: int, skipped: int = 0) -> None:
+    """Raise SceneError unless ``left`` bytes may hold ``count`` rows of numbers behind ``skipped`` lines."""
+    if 2 * (columns * count + skipped) > left + 1:  # a digit and a blank each
+        found = f"claims {count} points of {columns} numbers, but {max(left, 0)} bytes of text are left"
+        raise SceneError(path, found, CUT_OFF)
 
 
 def text_rows(path: Path, data: bytes, start: int, columns: int, count: int, skipped: int = 0) -> np.ndarray:
@@ -31,10 +41,6 @@ def text_rows(path: Path, data: bytes, start: int, columns: int, count: int, ski
     Raises:
         SceneError: where there are fewer, or what is there are no numbers.
     """
-    left = max(len(data) - start, 0)
-    if 2 * (columns * count + skipped) > left + 1:  # a digit and a blank each
-        found = f"claims {count} points of {columns} numbers, but {left} bytes of text are left"
-        raise SceneError(path, found, CUT_OFF)
     if count == 0:
         return np.zeros((0, columns))
     try:

@@ -7,14 +7,17 @@ import math
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import open3d as o3d
 import pytest
 import torch
 
 from datasets.errors import SceneError
+from datasets.geometry import project
 from datasets.pointclouds.custom import CustomDataset, read_boxes
 from datasets.pointclouds.formats import read_cloud
+from datasets.pointclouds.types import PointCloudBatch
 
 CHANNELS = ("x", "y", "z", "intensity")
 POINTS = np.random.default_rng(0).uniform(0, 1, (50, 4)).astype(np.float32) * (40, 30, 3, 1)
@@ -206,6 +209,125 @@ def test_damaged_labels_are_one_clear_error_or_skipped_and_counted(folder, kind)
         data = CustomDataset(folder, ["Car"], on_bad_frame="skip")
     assert len(data) == 2
     assert "b.json" in str(data.skipped[0])
+
+
+SPOILT_CLOUDS = {
+    **{f"truncated{suffix}": (suffix, "", slice(-41)) for suffix in (".bin", ".npy", ".las", ".ply", ".pcd")},
+    "truncated compressed": (".pcd", "compressed", slice(-41)),
+    **{f"header of {suffix}": (suffix, "ascii", slice(90)) for suffix in (".npy", ".las", ".ply", ".pcd")},
+    **{f"nothing{suffix}": (suffix, "", slice(0)) for suffix in (".bin", ".npy", ".las", ".ply", ".pcd")},
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT_CLOUDS)
+def test_spoilt_clouds_are_found_at_opening(folder, kind) -> None:
+    suffix, style, kept = SPOILT_CLOUDS[kind]
+    (folder / "clouds" / "b.ply").unlink()
+    path = write(folder / "clouds" / f"b{suffix}", style=style)
+    path.write_bytes(path.read_bytes()[kept])
+    with pytest.raises(SceneError, match=rf"b\{suffix}"):
+        CustomDataset(folder, ["Car"])
+    with pytest.warns(UserWarning, match="1 of 3 frames are left out"):
+        data = CustomDataset(folder, ["Car"], on_bad_frame="skip")
+    assert [len(data[i]) for i in range(2)] == [50, 50]
+
+
+def test_clouds_that_lack_a_channel_or_points_are_found_at_opening(folder) -> None:
+    (folder / "splits" / "b.txt").write_text("b")
+    with pytest.raises(SceneError, match=r"b\.ply: has no channel 'ring', only x, y, z, intensity"):
+        CustomDataset(folder, ["Car"], channels=(*CHANNELS, "ring"), split="b")
+    np.save(folder / "clouds" / "b.npy", POINTS[:0])
+    (folder / "clouds" / "b.ply").unlink()
+    with pytest.raises(SceneError, match=r"b\.npy: holds no points"):
+        CustomDataset(folder, ["Car"])
+    np.save(folder / "clouds" / "b.npy", POINTS.ravel())
+    with pytest.raises(SceneError, match=r"shape \(200,\)\. It must be \[N, 4\]"):
+        CustomDataset(folder, ["Car"])
+    (folder / "clouds" / "b.npy").unlink()
+    (folder / "clouds" / "b.bin").symlink_to(folder / "nowhere.bin")
+    with pytest.raises(SceneError, match=r"b\.bin: there is no such file"):
+        CustomDataset(folder, ["Car"])
+
+
+@pytest.mark.parametrize("style", ["ascii", ""])
+def test_packed_colours_are_channels(folder, style) -> None:
+    cloud = o3d.t.geometry.PointCloud(o3d.core.Tensor.from_numpy(POINTS[:, :3].copy()))
+    cloud.point["colors"] = o3d.core.Tensor.from_numpy(np.tile(np.uint8([10, 20, 30]), (50, 1)))
+    assert o3d.t.io.write_point_cloud(str(folder / "clouds" / "c.pcd"), cloud, write_ascii=style == "ascii")
+    (folder / "splits" / "colour.txt").write_text("c")
+    data = CustomDataset(folder, ["Car"], split="colour", channels=("x", "y", "z", "red", "blue"))
+    assert data[0].points[:, 3:].unique(dim=0).tolist() == [[10, 30]]
+
+
+def test_a_cloud_without_a_finite_point_is_an_error_or_empty(folder) -> None:
+    write(folder / "clouds" / "a.bin", np.full((20, 4), np.nan, np.float32))
+    with pytest.raises(SceneError, match=r"a\.bin: 20 of 20 points hold NaN"):
+        CustomDataset(folder, ["Car"])[0]
+    data = CustomDataset(folder, ["Car"], invalid_points="skip")
+    with pytest.warns(UserWarning, match=r"a\.bin: 20 of 20 points hold NaN or infinity; they are left out"):
+        sample = data[0]
+    assert sample.points.shape == (0, 4)
+    assert len(sample.boxes) == 1
+    batch = PointCloudBatch.collate([sample, data[1]])
+    assert batch.batch_index.tolist() == [1] * 50
+
+
+W2C = [[0, -1, 0, 0.1], [0, 0, -1, -0.2], [1, 0, 0, -0.3], [0, 0, 0, 1]]
+CAMERA = {"image": "images/b.png", "width": 160, "height": 90, "fx": 100, "fy": 110, "cx": 80, "cy": 45, "w2c": W2C}
+
+
+def write_cameras(folder: Path, *records) -> Path:
+    (folder / "cameras").mkdir(exist_ok=True)
+    path = folder / "cameras" / "b.json"
+    path.write_text(json.dumps({"cameras": records}))
+    return path
+
+
+def test_cameras_and_photos_of_a_cloud(folder) -> None:
+    write_cameras(folder, CAMERA, {**CAMERA, "image": "images/left.png", "width": 320})
+    bare, sample, _ = CustomDataset(folder, ["Car"])
+    assert (bare.cameras, bare.photos) == (None, ())
+    assert sample.cameras.sizes.tolist() == [[160, 90], [320, 90]]
+    pixels, depth = project(torch.tensor([[10.3, 1.0, 0.8]]), sample.cameras)
+    assert depth[0, 0] == pytest.approx(10)
+    torch.testing.assert_close(pixels[0, 0], torch.tensor([80 - 100 * 0.9 / 10, 45 - 110 * 1.0 / 10]))
+    assert [photo.path for photo in sample.photos] == [folder / "images" / f"{name}.png" for name in ("b", "left")]
+    with pytest.raises(SceneError, match=r"b\.png: there is no such file"):
+        sample.photos[0].load()
+    (folder / "images").mkdir()
+    cv2.imwrite(str(folder / "images" / "b.png"), np.full((90, 160, 3), 51, np.uint8))
+    np.testing.assert_allclose(sample.photos[0].load().image, np.full((90, 160, 3), 0.2))
+    cv2.imwrite(str(folder / "images" / "b.png"), np.zeros((45, 80, 3), np.uint8))
+    with pytest.raises(SceneError, match="measures 80x45 where its camera says 160x90"):
+        sample.photos[0].load()
+    write_cameras(folder, {key: value for key, value in CAMERA.items() if key != "image"})
+    sample = CustomDataset(folder, ["Car"])[1]
+    assert len(sample.cameras) == 1
+    assert sample.photos == ()
+
+
+BAD_CAMERAS = {
+    "none": ([], "has no list of cameras"),
+    "no object": ([3], "has no list of cameras"),
+    "size": ([{**CAMERA, "width": 0}], r"camera 1 has size \(0, 90\)"),
+    "no focal length": ([{**CAMERA, "fx": None}], "fx is None"),
+    "focal length": ([CAMERA, {**CAMERA, "fy": -1}], r"camera 2 has focal lengths \(100.0, -1.0\)"),
+    "principal point": ([{**CAMERA, "cx": 1e4}], "camera 1 has its principal point at"),
+    "pose": ([{**CAMERA, "w2c": [1, 2]}], "w2c is not a 4x4 matrix"),
+    "mirrored": ([{**CAMERA, "w2c": np.diag([1, 1, -1, 1]).tolist()}], "the pose of camera 1 is not rigid"),
+    "elsewhere": ([{**CAMERA, "image": "../a.png"}], "leads out of"),
+    "some photos": ([CAMERA, {**CAMERA, "image": None}], "names an image for 1 of 2 cameras"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CAMERAS)
+def test_bad_cameras_are_one_clear_error_or_skipped_and_counted(folder, kind) -> None:
+    records, message = BAD_CAMERAS[kind]
+    write_cameras(folder, *records)
+    with pytest.raises(SceneError, match=rf"cameras/b\.json: .*{message}"):
+        CustomDataset(folder, ["Car"])
+    with pytest.warns(UserWarning, match="1 of 3 frames are left out"):
+        assert len(CustomDataset(folder, ["Car"], on_bad_frame="skip")) == 2
 
 
 def test_missing_parts(folder) -> None:

@@ -97,6 +97,14 @@ def test_boxes_and_velocities_in_our_axes(drive) -> None:
     assert some[1].boxes.labels.tolist() == [1]
 
 
+def test_a_sweep_without_a_finite_point_adds_none(drive) -> None:
+    (drive / "sweeps" / "19.bin").write_bytes(np.full((5, 5), np.nan, "<f4").tobytes())
+    with pytest.raises(SceneError, match=r"19\.bin: 5 of 5 points hold NaN"):
+        NuScenesDataset(drive, "v1.0-test", sweeps=5)[2]
+    with pytest.warns(UserWarning, match=r"19\.bin: 5 of 5 points"):
+        assert len(NuScenesDataset(drive, "v1.0-test", sweeps=5, invalid_points="skip")[2]) == 5 * 4
+
+
 def test_the_camera_sees_the_landmarks_where_geometry_says(drive) -> None:
     sample = NuScenesDataset(drive, "v1.0-test", sweeps=0)[0]
     pixels, depth = project(sample.points[:1, :3], sample.cameras)
@@ -225,8 +233,10 @@ def test_damaged_tables_name_what_is_missing(drive) -> None:
         NuScenesDataset(drive, "v1.0-test")
     change(drive, "sample_data", 0, filename="sweeps/0.bin")
     (drive / "sweeps" / "0.bin").write_bytes(bytes(30))
-    with pytest.raises(SceneError, match="30 bytes"):
-        NuScenesDataset(drive, "v1.0-test")[0]
+    with pytest.raises(SceneError, match=r"0\.bin: holds 30 bytes"):
+        NuScenesDataset(drive, "v1.0-test")
+    with pytest.warns(UserWarning, match="1 of 3 frames are left out"):
+        assert len(NuScenesDataset(drive, "v1.0-test", on_bad_frame="skip")) == 2
     path = drive / "v1.0-test" / "sensor.json"
     for text in ("[{}]", "{", "[1]", "3"):
         path.write_text(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -227,6 +228,76 @@ def test_predict_says_what_is_wrong_with_clouds(run: Path, tmp_path: Path) -> No
     cloud.write_bytes(cloud.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"000001\.bin: .*no whole number of points of 4 float32"):
         predict_clouds(run, [cloud], out=tmp_path / "found")
+
+
+def test_predict_skips_bad_clouds_if_asked_to(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = [write_cloud(tmp_path / "clouds", name) for name in ("a", "c")]
+    bad = write_cloud(tmp_path / "clouds", "b")
+    bad.write_bytes(bad.read_bytes()[:-5])
+    words = ["predict", str(run), str(tmp_path / "clouds"), "--out", str(tmp_path / "found"), "--pictures=false"]
+    assert program.main(words) == 1
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["a.json", "a.txt"]
+    assert program.main([*words, "--on-bad", "skip"]) == 0
+    assert sorted(path.name for path in (tmp_path / "found").glob("*.json")) == ["a.json", "c.json"]
+    printed = capsys.readouterr()
+    assert re.search(r"skipped: .*/b\.bin: holds \d+ bytes, which is no whole number", printed.err)
+    assert re.search(r"boxes in 2 clouds, 1 more skipped: .*/found\n$", printed.out)
+    for path in good:
+        path.unlink()
+    assert program.main([*words, "--on-bad=skip"]) == 1
+    assert "none of 1 clouds can be used; the first: " in capsys.readouterr().err
+    assert program.main([*words[:2], str(tmp_path / "nowhere.bin"), *words[3:], "--on-bad=skip"]) == 1
+
+
+def test_a_cloud_without_a_finite_point_has_no_boxes(run: Path, tmp_path: Path) -> None:
+    cloud, out = tmp_path / "a.npy", tmp_path / "found"
+    np.save(cloud, np.full((20, 4), np.nan, np.float32))
+    with pytest.warns(UserWarning, match=r"a\.npy: 20 of 20 points hold NaN or infinity; they are left out"):
+        predict_clouds(run, [cloud], out=out)
+    assert json.loads((out / "a.json").read_text())["boxes"] == []
+    assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.png", "a.txt"]
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    """Two clouds in a folder of one's own, the second with a camera that has a photo."""
+    folder = tmp_path / "own"
+    for name in ("a", "b"):
+        write_cloud(folder / "clouds", name)
+    for part in ("cameras", "images"):
+        (folder / part).mkdir()
+    pose = [[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0.5], [0, 0, 0, 1]]
+    camera = {"image": "images/b.png", "width": 160, "height": 120, "fx": 100, "fy": 100, "cx": 80, "cy": 60}
+    (folder / "cameras" / "b.json").write_text(json.dumps({"cameras": [{**camera, "w2c": pose}]}))
+    cv2.imwrite(str(folder / "images" / "b.png"), np.full((120, 160, 3), 40, np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("given", ["clouds", "test data"])
+def test_predict_draws_into_the_photos_of_a_folder_of_ones_own(
+    run: Path, own_folder: Path, tmp_path: Path, given: str
+) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    data = {"root": str(own_folder), "class_names": ["Car", "Pole"], "channels": list(ToyClouds()[0].channels)}
+    data |= {"labelled": False}
+    config["data"]["test"] = {"class_path": "datasets.pointclouds.custom.CustomDataset", "init_args": data}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    out = tmp_path / "found"
+    predict_clouds(run, [own_folder / "clouds"] if given == "clouds" else [], out=out, score=0.0)
+    assert [path.name for path in out.glob("*_photo*")] == ["b_photo.png"]
+    drawn = cv2.imread(str(out / "b_photo.png"))
+    assert drawn.shape == (120, 160, 3)
+    assert (drawn != 40).any()
+
+
+def test_a_cloud_whose_photo_is_damaged_leaves_no_results(
+    run: Path, own_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = own_folder / "images" / "b.png"
+    photo.write_bytes(photo.read_bytes()[:-20])
+    predict_clouds(run, [own_folder / "clouds"], out=tmp_path / "found", on_bad="skip")
+    assert "b.png: is a truncated image" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "found").glob("*.json")) == ["a.json"]
 
 
 REFUSALS = {
