@@ -23,6 +23,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,7 +191,12 @@ VARIANTS = {
 
 def configuration(name: str) -> dict[str, Any]:
     """A configuration that comes with the project."""
-    return dict(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")))
+    return deepcopy(_parsed(CONFIGS / f"{name}.yaml"))
+
+
+@cache
+def _parsed(path: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def base(case: Case, half: bool = False) -> dict[str, Any]:

@@ -60,9 +60,10 @@ class Graph:
         """As float32."""
         return str(self.op("Cast", value, to=TensorProto.FLOAT))
 
-    def filled(self, shape: Value, value: float | int) -> Value:
-        """Everywhere the same number (float32 or int64), in a shape that is a value itself."""
-        return str(self.op("ConstantOfShape", shape, value=numpy_helper.from_array(_one(value))))
+    def filled(self, shape: Value, value: float | int | bool | np.int32) -> Value:
+        """Everywhere the same (float32, int64, bool or int32), in a shape that is a value itself."""
+        array = np.array([value], np.float32 if isinstance(value, float) else None)
+        return str(self.op("ConstantOfShape", shape, value=numpy_helper.from_array(array)))
 
     def count_up(self, length: Value) -> Value:
         """[N] int64 0, 1, 2, ..., N - 1."""
@@ -112,7 +113,3 @@ def normalisation(norm: nn.Module) -> tuple[Tensor, Tensor]:
     assert norm.running_var is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale, norm.bias - norm.running_mean * scale
-
-
-def _one(value: float | int) -> np.ndarray:
-    return np.array([value], np.float32 if isinstance(value, float) else np.int64)

@@ -17,7 +17,8 @@ from detection.backbones import BEVNet, SparseEncoder
 from detection.detector import Detector
 from detection.dsvt import DSVT
 from detection.encoders import MeanEncoder, PointNetEncoder
-from detection.exporting.command import _difference, by_torch, compare, exported
+from detection.exporting.command import exported
+from detection.exporting.comparison import _difference, by_torch, compare
 from detection.heads import CenterHead, Selection
 from detection.trained import Trained, save_model
 
