@@ -19,6 +19,7 @@ from datasets.pointclouds.boxes import points_in_boxes
 from datasets.pointclouds.types import PointCloudSample
 from detection.check_alignment import explain
 from detection.check_pictures import annotated_frame, objects_of_class
+from detection.interleaved import turns
 
 POOR_FIT = 0.35  # mean share of an object's points that boxes hold, below which they do not lie on objects
 EMPTY_SHARE = 0.3  # share of boxes without points that is worth a warning
@@ -191,6 +192,9 @@ def _values(seen: Sequence[PointCloudSample]) -> list[Finding]:
         share = float((~points.isfinite().all(dim=1)).float().mean())
         findings.append(Finding("error", "points", f"{share:.1%} hold NaN or infinity", "Remove such points"))
         points = points[points.isfinite().all(dim=1)]
+    if (kinds := turns([sample.points for sample in seen])) > 1:
+        found = f"rows of {kinds} kinds take turns, as if a point had more channels than {', '.join(seen[0].channels)}"
+        findings.append(Finding("error", "points", found, "Give all channels that the files have"))
     far = float((points[:, :3].abs().amax(dim=1) > FARTHEST).float().mean()) if len(points) else 0.0
     if far > 0.001:
         found = f"{far:.1%} lie farther than {FARTHEST:.0f} m"

@@ -17,6 +17,7 @@ from datasets.programs.fit_command import RunFolderCLI, quiet
 from datasets.programs.run_folder import RunFolders, checkpoint_of
 from detection.channels import select_channels
 from detection.detector import Detector
+from detection.interleaved import turns
 from detection.run import METRICS, PICTURES
 from detection.sparse import voxelise
 from detection.trained import MODEL, Trained, save_model
@@ -139,6 +140,11 @@ def _described(cli: FitCLI) -> Trained:
         raise InputError(
             f"model.detector's head finds {classes} classes, but the data have {len(names)} ({', '.join(names)}): "
             f"set its init_args.classes to {len(names)}"
+        )
+    if (kinds := turns([first.points])) > 1:
+        raise InputError(
+            f"data.train: in {first.frame} rows of {kinds} kinds take turns, as if a point had more channels than "
+            f"{', '.join(first.channels)}: set init_args.channels to all that the files have (`detect3d check` looks)"
         )
     if first.boxes is None:
         raise InputError(f"data.train: {first.frame} has no annotation to learn from. Set its labelled to true")

@@ -116,6 +116,16 @@ def broken_points(samples):
     return [replace(samples[0], points=spoiled), *samples[1:]]
 
 
+def half_of_the_channels(samples):
+    """What follows from files of eight channels that are read with four."""
+    found = []
+    for one in samples:
+        angles = torch.stack([torch.atan2(one.points[:, 1], one.points[:, 0])] * 2, dim=1)
+        wide = torch.cat([one.points, torch.zeros_like(angles), angles], dim=1)
+        found.append(replace(one, points=wide.view(-1, 4)))
+    return found
+
+
 def bytes_for_intensity(samples):
     return [replace(one, points=one.points * torch.tensor([1.0, 1, 1, 255])) for one in samples]
 
@@ -138,6 +148,7 @@ SPOILED = {
     "class name": (renamed, "error", "class car: no box in any frame"),
     "unlabelled": (unlabelled, "error", "1 of 4 frames have no annotation"),
     "broken points": (broken_points, "error", "hold NaN or infinity"),
+    "half of the channels": (half_of_the_channels, "error", "rows of 2 kinds take turns"),
     "empty boxes": (emptied, "warning", "boxes hold no point"),
     "doubled": (doubled, "warning", "stand within 20 cm of another"),
     "bare": (bare, "warning", "3 of 4 frames hold no box"),

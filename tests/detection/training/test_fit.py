@@ -150,6 +150,7 @@ def test_two_processes_train_and_write_one_run(config: Path, tmp_path: Path) -> 
         ("--model.detector.init_args.backbone.init_args.set_size=0", "model.detector: its parts do not fit together"),
         ("--model.detector.init_args.point_range=[100,-8,-2,116,8,2]", "none of the first 6 clouds has a point"),
         ("--data.test=toy.Swapped", r"data.test \('Pole', 'Car'\)"),
+        ("--data.train=toy.Misread", "in 000 rows of 2 kinds take turns"),
         ("--data.protocol=null", "data.protocol: overlaps say nothing of Pole"),
         ("--data.protocol=detection.protocols.NuScenesProtocol", "data.protocol: ranges say nothing of Car"),
         ("--trainer.accumulate_grad_batches=2", "gradients are not accumulated"),

@@ -48,6 +48,15 @@ class Swapped(ToyClouds):
         return replace(sample, class_names=("Pole", "Car"), boxes=replace(sample.boxes, labels=1 - sample.boxes.labels))
 
 
+class Misread(ToyClouds):
+    """The same, as if files had eight channels and were read with four."""
+
+    def __getitem__(self, index: int) -> PointCloudSample:
+        sample = super().__getitem__(index)
+        wide = torch.cat([sample.points, 0.1 * torch.rand_like(sample.points)], dim=1)
+        return replace(sample, points=wide.view(-1, 4))
+
+
 CONFIG = """
 model:
   detector:
