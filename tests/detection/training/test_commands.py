@@ -408,9 +408,11 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     small = tmp_path / "small.yaml"
     small.write_text(yaml.safe_dump(config))
     monkeypatch.setattr(demo, "CONFIG", small)
-    for _ in range(2):  # an earlier demo is replaced
-        demo.demo(out=tmp_path / "demo")
-    printed = capsys.readouterr().out
-    for path in ("run/metrics.json", "run/pictures", "found/sweep.png", "found/sweep.json", "sweep.npy"):
-        assert str(tmp_path / "demo" / path) in printed
-        assert (tmp_path / "demo" / path).exists()
+    mine = write_cloud(tmp_path / "clouds", "mine")
+    for cloud, name in ((None, "sweep"), (mine, "mine")):  # an earlier demo is replaced
+        demo.demo(out=tmp_path / "demo", cloud=cloud)
+        printed = capsys.readouterr().out
+        for path in ("run/metrics.json", "run/pictures", f"found/{name}.png", f"found/{name}.json"):
+            assert str(tmp_path / "demo" / path) in printed
+            assert (tmp_path / "demo" / path).exists()
+        assert f"view3d {cloud or tmp_path / 'demo' / 'sweep.npy'} " in printed
