@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detection.normalisation import BatchNorm1d
 from detection.sparse import SparseTensor, Voxels
 from detection.sparse.scatter import scatter_max, scatter_mean
 
@@ -49,7 +50,7 @@ class PointNetEncoder(nn.Module):
             # All but the last layer put half of their features beside the maximum of the voxel.
             outputs = width if i == len(channels) - 1 else width // 2
             self.linears.append(nn.Linear(inputs, outputs, bias=False))
-            self.norms.append(nn.BatchNorm1d(outputs, eps=1e-3, momentum=0.01))
+            self.norms.append(BatchNorm1d(outputs))
             inputs = 2 * outputs
 
     @staticmethod

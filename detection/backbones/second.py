@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import nn
 
+from detection.normalisation import BatchNorm1d
 from detection.sparse import SparseConv3d, SparseTensor, SubMConv3d
 from detection.sparse.rulebook import Triple
 
@@ -17,7 +18,7 @@ class SparseStep(nn.Module):
     def __init__(self, convolution: SubMConv3d | SparseConv3d) -> None:
         super().__init__()
         self.convolution = convolution
-        self.norm = nn.BatchNorm1d(convolution.out_channels, eps=1e-3, momentum=0.01)
+        self.norm = BatchNorm1d(convolution.out_channels)
 
     def forward(self, voxels: SparseTensor) -> SparseTensor:
         """The voxels and features of the convolution."""
@@ -32,7 +33,7 @@ class SparseResidual(nn.Module):
         super().__init__()
         self.first = SparseStep(SubMConv3d(channels, channels, kernel_size, indice_key=indice_key))
         self.second = SubMConv3d(channels, channels, kernel_size, indice_key=indice_key)
-        self.norm = nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01)
+        self.norm = BatchNorm1d(channels)
 
     def forward(self, voxels: SparseTensor) -> SparseTensor:
         """The same voxels with features of the same number."""

@@ -44,16 +44,17 @@ class JointBatchNorm(nn.Module):
         running_mean, running_var = self.get_buffer("running_mean"), self.get_buffer("running_var")
         if self.training:
             across = [axis for axis in range(features.ndim) if axis != 1]
-            count = features.new_tensor([features.numel() / features.shape[1]], dtype=torch.float32)
+            here = features.new_tensor([features.numel() / features.shape[1]], dtype=torch.float32)
             wide = features.float()
-            total = _SumOverProcesses.apply(torch.cat([wide.sum(across), count]))
-            mean = total[:-1] / total[-1]
+            total = _SumOverProcesses.apply(torch.cat([wide.sum(across), here]))
+            count = total[-1].clamp(min=1)
+            mean = total[:-1] / count
             spread = _SumOverProcesses.apply((wide - mean.view(shape)).square().sum(across))
-            variance = spread / total[-1]
+            variance = spread / count
             with torch.no_grad():
-                momentum = 0.1 if self.momentum is None else self.momentum
+                momentum = float(total[-1] > 0) * (0.1 if self.momentum is None else self.momentum)
                 running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-                unbiased = spread / (total[-1] - 1).clamp(min=1)
+                unbiased = spread / (count - 1).clamp(min=1)
                 running_var.lerp_(unbiased.to(running_var.dtype), momentum)
                 self.get_buffer("num_batches_tracked").add_(1)
         else:

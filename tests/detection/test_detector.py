@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -130,7 +131,8 @@ def test_clouds_without_points(name: str) -> None:
 def test_clouds_without_points_do_no_harm_to_a_training(name: str) -> None:
     detector = detector_of(name)
     nothing = PointCloudSample("empty", torch.zeros(0, 4), CHANNELS, CLASSES, sample(0).boxes)
-    for samples in ([nothing, sample(1)], [nothing, nothing]):
+    single = replace(nothing, points=torch.tensor([[8.0, 0, 0, 1]]))
+    for samples in ([nothing, sample(1)], [nothing, nothing], [single]):
         detector.loss(PointCloudBatch.collate(samples))["loss"].backward()
     gradients = (parameter.grad for parameter in detector.parameters() if parameter.grad is not None)
     assert all(bool(value.isfinite().all()) for value in (*detector.state_dict().values(), *gradients))
