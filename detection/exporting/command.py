@@ -23,7 +23,7 @@ MEANINGS = {
     "still: doppler + (x * vx + y * vy) / sqrt(x^2 + y^2 + z^2), where (vx, vy) is the sensor's velocity, which "
     "datasets.pointclouds.ego_motion.ego_velocity finds in x, y, z and doppler of the whole cloud",
 }
-AS_READ = "as the clouds hold it that the detector was trained on"
+AS_READ = "as the reader of the training data gives it"
 
 
 def export(model: Path, *, onnx: Path, check: bool = True) -> None:
