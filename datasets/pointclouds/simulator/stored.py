@@ -1,4 +1,4 @@
-"""Simulated sweeps that are kept once they were made: a sweep takes a second or two, a training sees it many times."""
+"""Simulated sweeps that are kept once they were made: making one takes a hundred times as long as reading it."""
 
 from __future__ import annotations
 
