@@ -26,7 +26,7 @@ from recon3d.pictures import colour_depth, colour_error, depth_range, draw, heat
 from recon3d.rendering_device import rendering_device
 from recon3d.runs import METRICS, RENDERS, open_scene_of, open_splat, read_json
 from recon3d.splats import Splat
-from recon3d.uncertainty import predict, told_by_all
+from recon3d.uncertainty import Evidence, predict
 
 Measures = dict[str, float | None]
 
@@ -132,13 +132,13 @@ def evaluate(
             scene.name, "has no test views", "Fit with a split that holds some back, such as --data.split every_nth"
         )
     on_device = splat.to(device)
-    told = None if calibration is None else told_by_all(on_device, scene.cameras[list(scene.train)])
+    evidence = None if calibration is None else Evidence.of(on_device, scene)
     network = None if lpips is None else lpips.to(device)
     images, depths = [], {}
     for index, name in tqdm(list(zip(scene.test, names(scene), strict=True)), desc="test", unit="view"):
         view = scene.photos[index].load()
         camera = scene.cameras[index]
-        prediction = None if told is None else predict(on_device, camera, told, scene.background is not None)
+        prediction = None if evidence is None else predict(on_device, camera, evidence)
         render = prediction.picture if prediction else draw(on_device, camera)
         target = torch.from_numpy(view.image).to(device)
         measured = compare(render.colour, target, network)

@@ -25,7 +25,7 @@ from recon3d.pictures import colour_depth, depth_range, draw, heat
 from recon3d.rendering_device import rendering_device
 from recon3d.runs import CAMERAS, RENDERS, VIDEO, open_scene_of, open_splat
 from recon3d.splats import Splat, load_splat
-from recon3d.uncertainty import Prediction, predict, told_by_all
+from recon3d.uncertainty import Evidence, Prediction, predict
 from recon3d.video import write_video
 
 SHAPES = ("orbit", "spiral", "between")
@@ -179,8 +179,8 @@ def _predictor(splat: Splat, scene: Scene, folder: Path) -> Callable[[Cameras], 
     if not kept.is_file() or kept.read_text(encoding="utf-8", errors="replace") != digest:
         shutil.rmtree(folder, ignore_errors=True)
         write_text(kept, digest)
-    told = told_by_all(splat, train)
-    return lambda camera: predict(splat, camera, told, known_background=scene.background is not None)
+    evidence = Evidence.of(splat, scene)
+    return lambda camera: predict(splat, camera, evidence)
 
 
 def focus_of(splat: Splat, cameras: Cameras) -> np.ndarray:

@@ -21,7 +21,7 @@ from recon3d.rendering_device import rendering_device
 from recon3d.runs import CAMERAS, SUGGESTION_MAP, SUGGESTIONS, open_scene_of, open_splat
 from recon3d.splats import Splat
 from recon3d.suggestion import Suggestion, suggest_views
-from recon3d.uncertainty import predict, told_by_all
+from recon3d.uncertainty import Evidence, predict
 
 POOLS = ("around", "photos")
 
@@ -40,7 +40,7 @@ def suggest(
     Writes cameras.json (the suggested poses: `recon3d render --path` and `view3d` take it), a picture of each (what the
     splat shows from there, and the error predicted), and map.png to RUN/suggestions. A photo helps by showing what no
     other shows from nearly the same side, as seen from the other candidates, and with --candidates photos from the
-    test photos too. Only poses are looked at, no photo is opened.
+    test photos too. Of these only poses are looked at, no photo is opened.
 
     Args:
         run: Folder of the run.
@@ -61,12 +61,12 @@ def suggest(
     pool, names = _pool(candidates, scene, splat, used)
     further = scene.cameras[list(scene.test)] if candidates == "photos" else None
     found = suggest_views(splat, used, pool, count, further)
-    known, told = scene.background is not None, told_by_all(splat, used)
+    evidence = Evidence.of(splat, scene)
 
     folder = run / SUGGESTIONS
     lines = []
     for rank, suggestion in enumerate(found, 1):
-        seen = predict(splat, pool[suggestion.index], told, known)
+        seen = predict(splat, pool[suggestion.index], evidence)
         save_picture(folder / f"{rank}.png", np.hstack([to_bytes(seen.picture.colour.cpu().numpy()), heat(seen.error)]))
         lines.append(f"{rank}. {_words(names, suggestion.index, pool, used, scene)}: {_gain(suggestion)}")
     save_picture(folder / SUGGESTION_MAP, camera_map(splat, used, pool, [suggestion.index for suggestion in found]))

@@ -7,20 +7,22 @@ one gradient per photo and no fit). Seen from a new camera this is a displacemen
 cameras and where many photos agree, large for what one photo saw from another side, or none.
 
 A displaced surface is wrong by the change of colour over that way, so the predicted error of a pixel grows with the
-displacement and with the contrast of the render around it. The constants below were chosen once over five real scenes
-(LLFF, Strecha, a phone's photos, NeRF's Lego) and hold for any; the report of a run shows how well they fit it.
+displacement and with the contrast of the render around it. What could lie anywhere may have any colour of the scene:
+its error is that of a guess. The constants below were chosen once over real scenes (LLFF, Strecha, a phone's photos,
+NeRF's Lego, an RGB-D camera's room) and hold for any; the report of a run shows how well they fit it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.types import Cameras, expect_shape
+from datasets.types import Cameras, Scene, expect_shape
 from recon3d.pictures import Picture, draw
 from recon3d.priors.luminance import contrast
 from recon3d.render import render
@@ -30,7 +32,10 @@ SEEN_TO = 1.0  # pixels: what a photo leaves open of a place across its line of 
 KNOWN_TO = 0.1  # of the distance: what is taken for known about a place beforehand
 WORST = 20.0  # pixels: whoever is off by more is not more wrong for it
 FLAT = 0.03  # contrast (per pixel) that counts even where the render has none
-ERROR = 0.68  # mean absolute error per contrast and square root of pixels
+ERROR = 0.6  # mean absolute error per contrast and square root of pixels
+ANYWHERE = 8  # power of the displacement, as a share of the worst, with which an error becomes that of a guess
+GUESS = 0.9  # error of a guess, as a share of what photos deviate from their mean colour
+ANY_COLOUR = 0.25  # what colours deviate where all are as likely
 LEAST_SEEN = 0.05  # pixels of a photo below which it does not count as showing a Gaussian
 
 
@@ -135,24 +140,57 @@ def root_displacement(seen: Sight, told: Tensor) -> Tensor:
     return variance.clamp(0, WORST**2) ** 0.25
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What the train photos tell of a splat.
+
+    Attributes:
+        told: [N, 3, 3] float64 of each Gaussian's place, see :func:`told_by_all`.
+        guess: mean absolute error of a colour that nothing is known of.
+        known_background: where the splat ends, its background is the truth (as for objects on white), not a guess.
+    """
+
+    told: Tensor
+    guess: float = ANY_COLOUR
+    known_background: bool = False
+
+    @classmethod
+    def of(cls, splat: Splat, scene: Scene) -> Evidence:
+        """What the train photos of ``scene`` tell of ``splat``, on whose device it is computed.
+
+        Raises:
+            SceneError: for a photo that cannot be used.
+        """
+        train = list(scene.train)
+        guess = error_of_a_guess([scene.photos[i].load().image for i in train])
+        return cls(told_by_all(splat, scene.cameras[train]), guess, scene.background is not None)
+
+
+def error_of_a_guess(images: Sequence[np.ndarray]) -> float:
+    """Mean absolute error of a colour of the scene that nothing is known of, from photos [H, W, 3] in 0..1."""
+    colours = np.concatenate([image.reshape(-1, 3) for image in images])
+    return GUESS * float(np.abs(colours - colours.mean(axis=0)).mean())
+
+
 @torch.no_grad()
-def predict(splat: Splat, camera: Cameras, told: Tensor, known_background: bool = False) -> Prediction:
+def predict(splat: Splat, camera: Cameras, evidence: Evidence) -> Prediction:
     """What ``camera`` (a batch of one) sees of ``splat``, and how wrong it may be.
 
     Args:
         splat: on the device to render on.
         camera: where to look from.
-        told: [N, 3, 3] what the train photos tell, see :func:`told_by_all`.
-        known_background: where the splat ends, its background is the truth (as for objects on white), not a guess.
+        evidence: what the train photos tell of it.
 
     Raises:
         ValueError: for shapes that disagree.
     """
-    features = root_displacement(sight(splat.gaussians.means, camera), told).float()[:, None]
+    features = root_displacement(sight(splat.gaussians.means, camera), evidence.told).float()[:, None]
     picture = draw(splat, camera, features)
     assert picture.features is not None
     displacement = picture.features[..., 0]
-    if not known_background:
+    if not evidence.known_background:
         displacement = displacement + (1 - picture.alpha) * math.sqrt(WORST)
     root = displacement.cpu().numpy()
-    return Prediction(picture, ERROR * root * (contrast(picture.colour.cpu().numpy(), smooth=1, around=3) + FLAT), root)
+    moved = ERROR * root * (contrast(picture.colour.cpu().numpy(), smooth=1, around=3) + FLAT)
+    anywhere = np.minimum(root / math.sqrt(WORST), 1) ** ANYWHERE
+    return Prediction(picture, moved * (1 - anywhere) + evidence.guess * anywhere, root)

@@ -22,7 +22,7 @@ from recon3d.rendering_device import rendering_device
 from recon3d.runs import read_config
 from recon3d.splats import SUFFIXES, Splat, load_splat
 from recon3d.splats.mean import separated
-from recon3d.uncertainty import predict, told_by_all
+from recon3d.uncertainty import Evidence, predict
 
 _HEADER = 1 << 16  # bytes in which a PLY names its properties
 
@@ -68,13 +68,12 @@ class ViewedSplat:
 
     def error(self, camera: Cameras, width: int, height: int) -> np.ndarray:
         """[H, W] predicted mean absolute error of what :meth:`render` shows, see :mod:`recon3d.uncertainty`."""
-        known = self.scene is not None and self.scene.background is not None
-        return predict(self.splat, _sized(camera, width, height), self._told, known).error
+        return predict(self.splat, _sized(camera, width, height), self._evidence).error
 
     @cached_property
-    def _told(self) -> torch.Tensor:
+    def _evidence(self) -> Evidence:
         assert self.scene is not None  # predicts_error
-        return told_by_all(self.splat, self.scene.cameras[list(self.scene.train)])
+        return Evidence.of(self.splat, self.scene)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """The six arrays of :class:`recon3d.gaussians.Gaussians`, by name."""

@@ -18,8 +18,9 @@ from datasets.scenes import open_scene
 from recon3d import novel_views, paths
 from recon3d.novel_views import focus_of, render
 from recon3d.pictures import draw, heat
+from recon3d.runs import open_scene_of
 from recon3d.splats import Splat, SplatError, load_splat, save_splat
-from recon3d.uncertainty import predict, told_by_all
+from recon3d.uncertainty import Evidence, predict
 from recon3d.video import read_video
 
 
@@ -123,10 +124,10 @@ def test_predicted_errors_are_those_of_the_train_cameras(fitted_run: Any) -> Non
     render(fitted_run.folder, path="between", frames=4, uncertainty=True, report=False)
     folder = fitted_run.folder / "renders" / "between"
     splat = load_splat(fitted_run.folder / "splat.safetensors")
-    told = told_by_all(splat, fitted_run.cameras[[0, 2, 4]])
+    evidence = Evidence.of(splat, open_scene_of(fitted_run.folder, None))
     cameras = paths.from_json(folder / "cameras.json", splat.scene_to_source)
     for i in range(4):
-        expected = predict(splat, cameras[i], told)
+        expected = predict(splat, cameras[i], evidence)
         got = read_picture(folder / "predicted" / f"{i:05d}_predicted.png")
         assert got is not None
         # the poses come back from text: a step of the colours may differ

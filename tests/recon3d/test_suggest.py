@@ -23,7 +23,7 @@ from recon3d.runs import open_scene_of
 from recon3d.splats import Splat
 from recon3d.suggest import suggest
 from recon3d.suggestion import suggest_views
-from recon3d.uncertainty import contributions, predict, sight, told_by_all, visible_share
+from recon3d.uncertainty import Evidence, contributions, predict, sight, told_by_all, visible_share
 from tests.recon3d.conftest import FittedRun, cameras_around, coloured_blobs
 
 
@@ -160,13 +160,14 @@ def test_the_command_writes_words_pictures_and_cameras(
     assert np.abs(seen.astype(int) - first[:, :72]).max() <= 1
 
 
-def test_no_photo_is_opened(spared_run: FittedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_train_photos_are_opened(spared_run: FittedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     def never() -> View:
         raise AssertionError("a photo was opened")
 
     def closed(run: Path, root: Path | None = None) -> Scene:
         scene = open_scene_of(run, root)
-        return replace(scene, photos=tuple(replace(photo, load=never) for photo in scene.photos))
+        photos = (photo if i in scene.train else replace(photo, load=never) for i, photo in enumerate(scene.photos))
+        return replace(scene, photos=tuple(photos))
 
     monkeypatch.setattr("recon3d.suggest.open_scene_of", closed)
     suggest(spared_run.folder, candidates="photos", count=1, report=False)
@@ -218,5 +219,5 @@ def test_colours_behind_objects_are_known(spared_run: FittedRun) -> None:
     """Nothing is gained by looking at a background that is known."""
     nothing = replace(spared_run.truth, gaussians=spared_run.truth.gaussians[torch.zeros(150, dtype=torch.bool)])
     told = told_by_all(nothing, spared_run.cameras)
-    assert predict(nothing, spared_run.cameras[0], told, known_background=True).error.max() == 0
-    assert predict(nothing, spared_run.cameras[0], told, known_background=False).error.min() > 0
+    assert predict(nothing, spared_run.cameras[0], Evidence(told, known_background=True)).error.max() == 0
+    assert predict(nothing, spared_run.cameras[0], Evidence(told)).error.min() > 0

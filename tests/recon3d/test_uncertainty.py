@@ -16,11 +16,15 @@ from recon3d.calibration import Calibration, local_error, measured_over_predicte
 from recon3d.gaussians import Gaussians
 from recon3d.pictures import draw
 from recon3d.render import render
+from recon3d.runs import open_scene_of
 from recon3d.splats import Splat
 from recon3d.uncertainty import (
+    GUESS,
     KNOWN_TO,
     WORST,
+    Evidence,
     contributions,
+    error_of_a_guess,
     predict,
     root_displacement,
     sight,
@@ -120,27 +124,43 @@ def test_prediction_shows_the_splat_and_grows_away_from_the_photos() -> None:
     told = told_by_all(splat, cameras[[4]])
     errors = []
     for i in (4, 6, 8):
-        seen = predict(splat, cameras[i], told, known_background=True)
+        seen = predict(splat, cameras[i], Evidence(told, known_background=True))
         alone = draw(splat, cameras[i])
         assert torch.equal(seen.picture.colour, alone.colour)
         assert np.array_equal(seen.picture.depth, alone.depth)
         assert seen.error.dtype == np.float32
         errors.append(float(seen.error.mean()))
     assert errors[0] < errors[1] < errors[2]
-    guessed = predict(splat, cameras[4], told, known_background=False)
+    guessed = predict(splat, cameras[4], Evidence(told, guess=0.3))
     assert guessed.displacement[0, 0] == pytest.approx(math.sqrt(WORST), rel=1e-3)  # a corner that nothing covers
+    assert guessed.error[0, 0] == pytest.approx(0.3, rel=1e-2)
+
+
+def test_a_guess_is_as_wrong_as_photos_are_colourful() -> None:
+    grey, halves = np.full((4, 6, 3), 0.5, np.float32), np.zeros((4, 6, 3), np.float32)
+    halves[:2] = 1
+    assert error_of_a_guess([grey, grey]) == 0
+    assert error_of_a_guess([halves, 1 - halves]) == pytest.approx(0.5 * GUESS)
+
+
+def test_evidence_of_a_scene(fitted_run: FittedRun) -> None:
+    scene = open_scene_of(fitted_run.folder, None)
+    evidence = Evidence.of(fitted_run.truth, scene)
+    assert torch.equal(evidence.told, told_by_all(fitted_run.truth, scene.cameras[list(scene.train)]))
+    assert evidence.guess == error_of_a_guess([scene.photos[i].load().image for i in scene.train])
+    assert evidence.known_background == (scene.background is not None)
 
 
 def test_no_gaussian_at_all() -> None:
     nothing = Splat(coloured_blobs()[torch.zeros(150, dtype=torch.bool)])
-    seen = predict(nothing, cameras_around(1), told_by_all(nothing, cameras_around(2)))
+    seen = predict(nothing, cameras_around(1), Evidence(told_by_all(nothing, cameras_around(2))))
     assert np.allclose(seen.displacement, math.sqrt(WORST))
 
 
 def test_told_of_other_gaussians_is_refused() -> None:
     splat = balls((0.0, 0, 0))
     with pytest.raises(ValueError, match="told"):
-        predict(splat, looking((0, 0, -4)), torch.zeros(2, 3, 3, dtype=torch.float64))
+        predict(splat, looking((0, 0, -4)), Evidence(torch.zeros(2, 3, 3, dtype=torch.float64)))
 
 
 def test_it_tells_where_a_displaced_splat_is_wrong(fitted_run: FittedRun) -> None:
@@ -157,7 +177,8 @@ def test_it_tells_where_a_displaced_splat_is_wrong(fitted_run: FittedRun) -> Non
     calibration = Calibration()
     for i in (0, 3, 4):
         photo = draw(truth, cameras[i]).colour.numpy()
-        prediction = predict(wrong, cameras[i], told_by_all(wrong, cameras[[1, 2]]), known_background=True)
+        evidence = Evidence(told_by_all(wrong, cameras[[1, 2]]), known_background=True)
+        prediction = predict(wrong, cameras[i], evidence)
         calibration.add(prediction.error, prediction.picture.colour.numpy(), photo)
     summary = calibration.summary()
     assert summary is not None
