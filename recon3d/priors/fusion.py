@@ -26,6 +26,10 @@ TARGETS = 4  # other views that each view's depth is held against
 # sweep of facades .41, and without these fits are worse.)
 WRONG, PROVEN = 0.2, 0.75
 MOSTLY_WRONG = 0.5  # mean confidence up to which a prior has nothing to say about others
+# Nor is one believed more readily that is mostly wrong by its own evidence and agrees with fewer of the pixels of a
+# prior with a mean confidence of PROVEN. (Flow and plane sweep agree on .34 to .8; depth that is mirrored, or 5 or 15 %
+# too far, on 0 to .19, though its mean confidence may be .4 where photos are alike everywhere.)
+REFUTED = 0.2
 SURE = 0.5  # confidence of a prior alone, from which on an opinion of its own differs from the blend
 NO_LANDMARKS = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
 # A logistic regression, as in evidence, for a prior beside another one, both trusted fully: the share of its own score
@@ -42,8 +46,8 @@ class Fusion(SeveralOpinions):
     views: what one claims alone needs more evidence than what two say independently, the more so the better founded
     both are over all. At each pixel the depth with the highest confidence is taken, averaged with those that lie
     within a pixel of parallax; where no confidence is high enough there is a hole. A prior that disagrees with the
-    photos therefore loses its weight; one that does so nearly everywhere has to prove each pixel, however low
-    ``least`` is, since chance alone would give it some.
+    photos therefore loses its weight; one that does so nearly everywhere, or mostly while a well-founded prior
+    contradicts it, has to prove each pixel, however low ``least`` is, since chance alone would give it some.
 
     Args:
         priors: the priors, at least one; None for flow and stereo. One that cannot work on these views raises.
@@ -109,7 +113,7 @@ class Fusion(SeveralOpinions):
         level, depths, means = examined.level, examined.depths, examined.means
         # What a prior has to say about others: nothing where by its own evidence it is mostly wrong.
         trust = [max((mean - MOSTLY_WRONG) / (1 - MOSTLY_WRONG), 0.0) for mean in means]
-        least = [self.least if mean >= WRONG else max(self.least, PROVEN) for mean in means]
+        least = [max(self.least, PROVEN) if examined.is_wrong(k) else self.least for k in range(len(means))]
         fused = []
         for i, n in enumerate(examined.near):
             confidences = []
@@ -152,6 +156,23 @@ class _Examined:
     evidence: list[list[Evidence]]
     means: list[float]
 
+    def is_wrong(self, prior: int) -> bool:
+        """Whether a prior is wrong about most of what it says."""
+        mean = self.means[prior]
+        if mean >= MOSTLY_WRONG:
+            return False
+        founded = [k for k, other in enumerate(self.means) if other >= PROVEN]
+        return mean < WRONG or any(self._shared(prior, k) < REFUTED for k in founded)
+
+    def _shared(self, one: int, other: int) -> float:
+        """Share of the pixels that two priors know on which they agree; 1 where there are none."""
+        agreed = both = 0
+        for near, depth, theirs in zip(self.near, self.depths[one], self.depths[other], strict=True):
+            known = (depth > 0) & (theirs > 0)
+            agreed += int(_alike(self.level, near, depth, theirs)[known].sum())
+            both += int(known.sum())
+        return agreed / both if both else 1.0
+
 
 def _possible(
     views: TrainingViews, level: Level, candidates: Sequence[Sequence[DepthEstimate]]
@@ -174,6 +195,15 @@ def _mean_confidence(depths: Sequence[np.ndarray], evidence: Sequence[Evidence])
     """How far a prior, 0..1, is right by its own evidence; 0 where it knows nothing."""
     every = np.concatenate([e.confidence()[depth > 0] for depth, e in zip(depths, evidence, strict=True)])
     return float(every.mean()) if len(every) else 0.0
+
+
+def _alike(level: Level, near: Neighbours, depth: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """[H, W] bool, whether two depths of a view lie within a pixel of parallax; nowhere without another view."""
+    if not len(near.targets):
+        return np.zeros(depth.shape, bool)
+    inverse = inverse_of(depth)
+    pixel = inverse_depth_per_pixel(level.cameras, near.view, near.targets.tolist(), inverse)
+    return np.abs(inverse - inverse_of(other)) < pixel
 
 
 def _held_against(
@@ -201,10 +231,8 @@ def _held_against(
         mixed[near.view] = depth
         agrees = least_error(level.cameras, near, mixed) < AGREES
         both = (depth > 0) & (theirs[near.view] > 0)
-        if both.any() and len(near.targets):
-            inverse = inverse_of(depth)
-            pixel = inverse_depth_per_pixel(level.cameras, near.view, near.targets.tolist(), inverse)
-            agrees |= both & (np.abs(inverse - inverse_of(theirs[near.view])) < pixel)
+        if both.any():
+            agrees |= both & _alike(level, near, depth, theirs[near.view])
         trust = max(trust, trusted)
         here = np.maximum(here, trusted * agrees)
         around = np.maximum(around, trusted * share_around(agrees, depth > 0))

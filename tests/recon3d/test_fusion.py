@@ -198,7 +198,7 @@ def test_arguments_out_of_range(still_life: TrainingViews) -> None:
         Fusion([Given(good)])(TrainingViews(still_life.cameras[:1], still_life.views[:1]))
 
 
-@pytest.mark.parametrize("kind", ["wavy", "noise"])
+@pytest.mark.parametrize("kind", ["too far", "flat", "wavy", "noise"])
 def test_what_is_wrong_everywhere_fills_no_holes_however_lenient(still_life: TrainingViews, kind: str) -> None:
     def left_half(depth: np.ndarray, view: int) -> np.ndarray:
         return np.where(np.arange(depth.shape[1]) < depth.shape[1] // 2, good(depth, view), 0)
@@ -206,5 +206,5 @@ def test_what_is_wrong_everywhere_fills_no_holes_however_lenient(still_life: Tra
     without = Fusion([Given(left_half)], least=0.15, smallest=1)(still_life)
     together = Fusion([Given(left_half), Given(WRONG[kind])], least=0.15, smallest=1)(still_life)
     (coverage, right), (more, still_right) = shares(still_life, without), shares(still_life, together)
-    assert more * (1 - still_right) < coverage * (1 - right) + 0.01
+    assert more * (1 - still_right) < coverage * (1 - right) + 0.03
     assert more * still_right > 0.99 * coverage * right
