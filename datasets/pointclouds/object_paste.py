@@ -79,15 +79,19 @@ def fingerprint(samples: Samples, min_points: int = MIN_POINTS) -> str:
     """Tells what :func:`cut_objects` makes of ``samples`` from what it makes of others, without opening all of them.
 
     A hash of ``min_points``, the number of frames, and of :data:`COMPARED` of these, spread evenly, with name,
-    channels, classes, x, y, z of the points, boxes and labels. Changes in the other frames go unnoticed.
+    channels, classes, points, boxes, labels and velocities. Changes in the other frames go unnoticed.
     """
     told = hashlib.sha256(f"{len(samples)} frames, objects of {min_points} points".encode())
     for i in np.unique(np.linspace(0, len(samples) - 1, COMPARED).round().astype(int)).tolist():
         sample = samples[i]
         told.update(repr((sample.frame, sample.channels, sample.class_names)).encode())
-        told.update(sample.points[:, :3].numpy().tobytes())
-        if sample.boxes is not None:
-            told.update(sample.boxes.boxes.numpy().tobytes() + sample.boxes.labels.numpy().tobytes())
+        annotated = sample.boxes
+        parts = [sample.points]
+        if annotated is not None:
+            parts += [annotated.boxes, annotated.labels]
+            parts += [] if annotated.velocities is None else [annotated.velocities]
+        for part in parts:
+            told.update(part.numpy().tobytes())
     return told.hexdigest()
 
 
@@ -118,12 +122,12 @@ def write_objects(database: ObjectDatabase, folder: Path, source: str) -> None:
         save_file({name: value.contiguous() for name, value in tensors.items()}, part, {"about": json.dumps(about)})
 
 
-def read_objects(folder: Path, source: str | None = None) -> ObjectDatabase:
+def read_objects(folder: Path, source: str) -> ObjectDatabase:
     """Read what :func:`write_objects` wrote.
 
     Args:
         folder: where it lies.
-        source: the :func:`fingerprint` of the samples that the objects must be of; None takes those of any.
+        source: the :func:`fingerprint` of the samples that the objects must be of.
 
     Raises:
         SceneError: for a file that is missing or damaged, and for objects of other samples.
@@ -153,7 +157,7 @@ def read_objects(folder: Path, source: str | None = None) -> ObjectDatabase:
         raise SceneError(path, f"does not describe its objects ({error!r})", mend) from error
     if not sound:
         raise SceneError(path, "holds tensors that do not fit one another", mend)
-    if source not in (None, made_of):
+    if source != made_of:
         found = f"holds objects of other data (classes {', '.join(class_names)}; channels {', '.join(channels)})"
         raise SceneError(path, found, mend)
     return ObjectDatabase(points, starts, boxes, class_names, channels)
@@ -166,16 +170,16 @@ class Paste:
     object would hide or displace them. No photo shows what was pasted, so the sample has none.
 
     Args:
-        objects: a database, or the folder of one.
+        objects: what to take them from.
         counts: how many objects of each class a frame should have at least.
 
     Raises:
-        SceneError, InputError: for a database that cannot be used, and classes that it lacks.
+        InputError: for classes that the database lacks.
     """
 
-    def __init__(self, objects: ObjectDatabase | Path | str, counts: Mapping[str, int]) -> None:
-        self.objects = objects if isinstance(objects, ObjectDatabase) else read_objects(Path(objects))
-        names = self.objects.class_names
+    def __init__(self, objects: ObjectDatabase, counts: Mapping[str, int]) -> None:
+        self.objects = objects
+        names = objects.class_names
         if lacking := [name for name in counts if name not in names]:
             raise InputError(f"the object database has no class {lacking[0]!r}, only {', '.join(names)}")
         self.counts = dict(counts)

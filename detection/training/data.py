@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -116,9 +117,18 @@ class CloudData(LightningDataModule):
         return fingerprint(self._needed)
 
     def check_objects(self) -> None:
-        """Raise InputError where the folder ``objects`` holds what cannot be pasted; it may still hold nothing."""
-        if self.objects is not None and has_objects(self.objects):
+        """Raise InputError where the folder ``objects`` holds what cannot be pasted, or cannot be filled."""
+        if self.objects is None or not self.paste:
+            return
+        if has_objects(self.objects):
             self._fading()
+            return
+        try:
+            self.objects.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.objects}: cannot hold objects ({error.strerror}). Give another folder") from error
+        if not os.access(self.objects, os.W_OK):
+            raise InputError(f"{self.objects}: cannot be written to. Allow it, or give another folder")
 
     def prepare_data(self) -> None:
         """Fill the folder ``objects`` where that is to be done (Lightning's hook: in one process, others wait)."""

@@ -76,7 +76,7 @@ def _find_points(path: Path, head: bytes, size: int) -> _Layout:
     ):
         raise SceneError(path, "its FIELDS, SIZE, TYPE and COUNT do not fit together", CUT_OFF)
     if any(pair not in _TYPES for pair in zip(kinds, sizes, strict=True)) or not all(
-        c.isdigit() and int(c) < 10_000 for c in counts
+        c.isascii() and c.isdigit() and len(c) < 5 for c in counts
     ):
         raise SceneError(path, f"has fields of type {kinds}, size {sizes}, count {counts}", CUT_OFF)
     points = header["POINTS"][0] if header["POINTS"] else ""
@@ -109,7 +109,7 @@ def _columns(path: Path, data: bytes, layout: _Layout) -> dict[str, np.ndarray]:
     whole = _decompress(path, data, start, layout.dtype.itemsize * count)
     first = np.cumsum([0, *(np.dtype(t).itemsize * many * count for _, t, many in types)])
     return {
-        name: np.frombuffer(whole, types[i][1], count * types[i][2], int(first[i])).reshape(count, -1)[:, 0]
+        name: np.frombuffer(whole, types[i][1], count * types[i][2], int(first[i])).reshape(count, types[i][2])[:, 0]
         for i, name in layout.named
     }
 
@@ -119,7 +119,7 @@ def _header(path: Path, head: bytes) -> tuple[dict[str, list[str]], int]:
     end = head.find(b"\n", at + 1, _LONGEST_HEADER) if at >= 0 else -1
     if end < 0:
         raise SceneError(path, "is no PCD file, or its header does not end", "Give the suffix of what the file is")
-    lines = (line.split() for line in head[:end].decode("latin-1").splitlines() if not line.startswith("#"))
+    lines = (line.split() for line in head[:end].decode("latin-1").split("\n") if not line.startswith("#"))
     header = {words[0]: words[1:] for words in lines if words}
     if missing := [key for key in ("FIELDS", "SIZE", "TYPE", "POINTS", "DATA") if key not in header]:
         raise SceneError(path, f"its header has no {', '.join(missing)}", CUT_OFF)

@@ -120,7 +120,7 @@ def _read_header(path: Path, head: bytes) -> _Header:
     kind = ""
     elements: list[tuple[str, int, list[tuple[str, str]]]] = []
     comments: list[str] = []
-    for line in head[:end].decode("latin-1").splitlines()[1:]:
+    for line in head[:end].decode("latin-1").split("\n")[1:]:
         match line.split():
             case ["comment", *_]:
                 comments.append(line.strip()[len("comment") :].strip())

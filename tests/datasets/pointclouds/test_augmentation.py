@@ -290,7 +290,7 @@ def test_a_database_is_read_as_written_and_damage_is_named(tmp_path) -> None:
     about = {"about": json.dumps({"class_names": CLASSES, "channels": found.channels, "source": "source"})}
     path.write_bytes(whole[:-100])
     with pytest.raises(SceneError, match="cannot be read"):
-        read_objects(folder)
+        read_objects(folder, "source")
     for name, value in (
         ("starts", tensors["starts"] + 1),
         ("points", tensors["points"][:, :3]),
@@ -299,16 +299,16 @@ def test_a_database_is_read_as_written_and_damage_is_named(tmp_path) -> None:
     ):
         save_file({**tensors, name: value.contiguous()}, path, about)
         with pytest.raises(SceneError, match="do not fit one another"):
-            read_objects(folder)
+            read_objects(folder, "source")
     save_file({key: value for key, value in tensors.items() if key != "labels"}, path, about)
     with pytest.raises(SceneError, match="does not describe its objects"):
-        read_objects(folder)
+        read_objects(folder, "source")
     for other in (None, {"about": "[1]"}, {"about": "{"}):
         save_file(tensors, path, other)
         with pytest.raises(SceneError, match="does not describe its objects"):
-            read_objects(folder)
+            read_objects(folder, "source")
     with pytest.raises(SceneError, match="cannot be read"):
-        read_objects(tmp_path)
+        read_objects(tmp_path, "source")
 
 
 def test_writing_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch) -> None:
@@ -342,9 +342,12 @@ def test_a_fingerprint_tells_data_apart() -> None:
         replace(first, class_names=CLASSES[::-1]),
         replace(first, channels=("x", "y", "z", "power")),
         replace(first, points=first.points[1:]),
+        replace(first, points=first.points * torch.tensor([1, 1, 1, 255])),
         replace(first, boxes=first.boxes[1:]),
         replace(first, boxes=turned),
         replace(first, boxes=replace(first.boxes, labels=1 - first.boxes.labels)),
+        replace(first, boxes=replace(first.boxes, velocities=first.boxes.velocities + 1)),
+        replace(first, boxes=replace(first.boxes, velocities=None)),
     ):
         assert fingerprint([other, *frames[1:]]) != same
     assert fingerprint(frames[:-1]) != same

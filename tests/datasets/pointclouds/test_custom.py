@@ -16,7 +16,7 @@ import torch
 from datasets.errors import SceneError
 from datasets.geometry import project
 from datasets.pointclouds.custom import CustomDataset, read_boxes
-from datasets.pointclouds.formats import read_cloud
+from datasets.pointclouds.formats import read_cloud, read_coordinates
 from datasets.pointclouds.types import PointCloudBatch
 
 CHANNELS = ("x", "y", "z", "intensity")
@@ -57,15 +57,15 @@ def las(points: np.ndarray, version: int = 2, offset: float = 0.0, kind: int = 0
     return bytes(head) + rows
 
 
-@pytest.mark.parametrize(
-    ("suffix", "style"),
-    [
-        (".bin", ""),
-        (".npy", ""),
-        (".las", ""),
-        *((s, style) for s in (".ply", ".pcd") for style in ("", "ascii", "compressed")),
-    ],
-)
+FORMATS = [
+    (".bin", ""),
+    (".npy", ""),
+    (".las", ""),
+    *((suffix, style) for suffix in (".ply", ".pcd") for style in ("", "ascii", "compressed")),
+]
+
+
+@pytest.mark.parametrize(("suffix", "style"), FORMATS)
 def test_every_format_gives_the_same_points_and_truncation_is_noticed(tmp_path, suffix, style) -> None:
     path = write(tmp_path / f"cloud{suffix}", style=style)
     np.testing.assert_allclose(read_cloud(path, CHANNELS), POINTS, atol=1e-3 if style == "ascii" else 1e-4)
@@ -91,6 +91,35 @@ def test_big_endian_ply_with_other_properties(tmp_path) -> None:
     assert found.tolist() == [[1, 2, 3, 500, 7], [4, 5, 6, 600, 8]]
 
 
+@pytest.mark.parametrize(("suffix", "style"), FORMATS)
+def test_clouds_longer_than_what_is_read_of_them_at_opening(tmp_path, suffix, style) -> None:
+    (tmp_path / "clouds").mkdir()
+    many = np.random.default_rng(0).uniform(0, 1, (9000, 4)).astype(np.float32)
+    path = write(tmp_path / "clouds" / f"a{suffix}", many, style)
+    assert path.stat().st_size > 1 << 16
+    options = {"class_names": ["Car"], "channels": CHANNELS, "labelled": False}
+    assert len(CustomDataset(tmp_path, **options)[0].points) == 9000
+    if style == "ascii":
+        path.write_bytes(path.read_bytes()[: 1 << 15])
+    else:
+        path.write_bytes(path.read_bytes()[:-41])
+    with pytest.raises(SceneError, match=r"cut off|whole number|holds .* where"):
+        CustomDataset(tmp_path, **options)
+
+
+def test_headers_with_letters_and_digits_of_other_alphabets(tmp_path) -> None:
+    head = "ply\nformat ascii 1.0\ncomment made by Åsa, х\nelement vertex 1\nproperty float x\nend_header\n3\n"
+    (tmp_path / "a.ply").write_text(head, encoding="utf-8")
+    assert read_cloud(tmp_path / "a.ply", ("x",)).tolist() == [[3]]
+    head = "# Åsa, х\nVERSION 0.7\nFIELDS x\nSIZE 4\nTYPE F\nCOUNT {}\nPOINTS 1\nDATA ascii\n3\n"
+    (tmp_path / "a.pcd").write_text(head.format("1"), encoding="utf-8")
+    assert read_cloud(tmp_path / "a.pcd", ("x",)).tolist() == [[3]]
+    for count in ("²", "9" * 5000):
+        (tmp_path / "a.pcd").write_text(head.format(count), encoding="latin-1", errors="replace")
+        with pytest.raises(SceneError, match="count"):
+            read_cloud(tmp_path / "a.pcd", ("x",))
+
+
 @pytest.mark.parametrize("kind", ["ascii", "binary"])
 def test_pcd_with_small_letters_several_numbers_and_none(tmp_path, kind) -> None:
     head = "VERSION 0.7\nFIELDS x y z normal empty intensity\nSIZE 4 4 4 4 4 4\nTYPE f F F F F U\nCOUNT 1 1 1 3 0 1\n"
@@ -111,6 +140,13 @@ def test_ascii_ply_whose_rows_wrap(tmp_path) -> None:
         read_cloud(tmp_path / "a.ply", ("x", "y", "z"))
 
 
+def test_a_compressed_pcd_without_points(tmp_path) -> None:
+    head = "FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nPOINTS 0\nDATA binary_compressed\n"
+    (tmp_path / "a.pcd").write_bytes(head.encode() + bytes(8))
+    with pytest.raises(SceneError, match="none of its 0 points is finite"):
+        read_coordinates(tmp_path / "a.pcd")
+
+
 def test_las_of_a_later_point_format(tmp_path) -> None:
     path = tmp_path / "a.las"
     path.write_bytes(las(POINTS, kind=11))
@@ -125,6 +161,10 @@ def test_las_1_4_and_offsets(tmp_path) -> None:
     np.testing.assert_allclose(read_cloud(path, CHANNELS), POINTS + np.array([100, 0, 0, 0]), atol=1e-4)
     path.write_bytes(las(POINTS, offset=4.5e6))
     with pytest.raises(SceneError, match=r"coordinates of 45000\d\d m"):
+        read_cloud(path, CHANNELS)
+    whole = las(POINTS)
+    path.write_bytes(whole[:96] + struct.pack("<I", 100) + whole[100:])
+    with pytest.raises(SceneError, match="in its header of 227 bytes"):
         read_cloud(path, CHANNELS)
     path.write_bytes(las(POINTS, kind=0x80))
     with pytest.raises(SceneError, match="save LAZ as LAS"):

@@ -217,6 +217,11 @@ def test_damage_is_one_clear_error_or_skipped_and_counted(folder, kind) -> None:
         assert len(data[1].boxes) == 1
 
 
+def test_labels_without_clouds_are_no_matter_where_none_are_asked_for(folder) -> None:
+    (folder / "velodyne" / "000001.bin").unlink()
+    assert [frame.name for frame in KittiDataset(folder, labelled=False).frames] == ["000000", "000002"]
+
+
 def test_nothing_left_and_unknown_policies_are_errors(folder) -> None:
     for path in (folder / "label_2").iterdir():
         path.unlink()

@@ -81,6 +81,14 @@ def test_objects_of_other_data_are_refused(tmp_path: Path, other: dict) -> None:
             refused()
 
 
+def test_a_folder_that_cannot_be_made_is_found_before_objects_are_cut(tmp_path: Path, cut: Mock) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "objects"):
+        with pytest.raises(InputError, match=rf"{folder}: cannot hold objects .* Give another folder"):
+            CloudData(ToyClouds(), paste={"Pole": 1}, objects=folder).check_objects()
+    assert cut.call_count == 0
+
+
 def test_cutting_that_is_interrupted_is_begun_again(tmp_path: Path, cut: Mock) -> None:
     cut.side_effect = KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
