@@ -133,6 +133,11 @@ class View:
             if value is not None:
                 expect_shape(name, value, self.image.shape[:2])
 
+    @property
+    def colours(self) -> np.ndarray:
+        """[N, 3] of the pixels that count."""
+        return self.image.reshape(-1, 3) if self.mask is None else self.image[self.mask]
+
 
 @dataclass(frozen=True)
 class Photo:

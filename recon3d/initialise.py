@@ -284,8 +284,7 @@ def _start(cloud: Cloud, views: TrainingViews, estimates: Sequence[DepthEstimate
     if views.background is not None:
         background = np.array(views.background)
     else:
-        seen = [v.image.reshape(-1, 3) if v.mask is None else v.image[v.mask] for v in views.views]
-        background = np.concatenate([colours for colours in seen if len(colours)]).mean(axis=0)
+        background = np.concatenate([view.colours for view in views.views]).mean(axis=0, dtype=np.float64)
     return Start(
         cloud.gaussians(),
         torch.from_numpy(background.astype(np.float32)),

@@ -64,7 +64,8 @@ def render(
         scale: Size of the pictures relative to the photos, or to those of the file.
         sweep: Degrees of an orbit; by default what the cameras cover.
         root: Folder of the scene whose train cameras lead the path: of a run where it is now, if it was moved. A splat
-            file needs one for spiral and between, and for the uncertainty.
+            file needs one for spiral and between, and for the uncertainty, for which all photos count as fitted unless
+            the scene declares a split: give the run's folder where there is one.
         out: Folder for the results, instead of RUN/renders/PATH or one beside the splat file.
         uncertainty: Whether to write the error that is predicted from the train cameras too, in the colours of
             `recon3d test`: predicted/NAME_predicted.png of each frame, and predicted.mp4.
@@ -173,13 +174,14 @@ def render_frames(
 
 def _predictor(splat: Splat, scene: Scene, folder: Path) -> Callable[[Cameras], Prediction]:
     """Predicts errors from the train cameras of ``scene``; deletes what ``folder`` holds of predictions from others."""
-    train = scene.cameras[list(scene.train)]
-    values = b"".join(part.numpy().tobytes() for part in (train.world_to_camera, train.intrinsics, train.sizes))
-    digest, kept = hashlib.sha256(values).hexdigest(), folder / "train.sha256"
+    train, evidence = scene.cameras[list(scene.train)], Evidence.of(splat, scene)
+    values = [part.numpy().tobytes() for part in (train.world_to_camera, train.intrinsics, train.sizes)]
+    values.append(repr((evidence.guess, evidence.known_background)).encode())
+    digest, kept = hashlib.sha256(b"".join(values)).hexdigest(), folder / "train.sha256"
     if not kept.is_file() or kept.read_text(encoding="utf-8", errors="replace") != digest:
         shutil.rmtree(folder, ignore_errors=True)
+        (folder.parent / PREDICTED_VIDEO).unlink(missing_ok=True)
         write_text(kept, digest)
-    evidence = Evidence.of(splat, scene)
     return lambda camera: predict(splat, camera, evidence)
 
 

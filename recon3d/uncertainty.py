@@ -15,7 +15,7 @@ NeRF's Lego, an RGB-D camera's room) and hold for any; the report of a run shows
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ ERROR = 0.6  # mean absolute error per contrast and square root of pixels
 ANYWHERE = 8  # power of the displacement, as a share of the worst, with which an error becomes that of a guess
 GUESS = 0.9  # error of a guess, as a share of what photos deviate from their mean colour
 ANY_COLOUR = 0.25  # what colours deviate where all are as likely
+COLOURS_OF_A_PHOTO = 50_000  # are looked at
 LEAST_SEEN = 0.05  # pixels of a photo below which it does not count as showing a Gaussian
 
 
@@ -162,14 +163,19 @@ class Evidence:
             SceneError: for a photo that cannot be used.
         """
         train = list(scene.train)
-        guess = error_of_a_guess([scene.photos[i].load().image for i in train])
+        guess = error_of_a_guess(scene.photos[i].load().colours for i in train)
         return cls(told_by_all(splat, scene.cameras[train]), guess, scene.background is not None)
 
 
-def error_of_a_guess(images: Sequence[np.ndarray]) -> float:
-    """Mean absolute error of a colour of the scene that nothing is known of, from photos [H, W, 3] in 0..1."""
-    colours = np.concatenate([image.reshape(-1, 3) for image in images])
-    return GUESS * float(np.abs(colours - colours.mean(axis=0)).mean())
+def error_of_a_guess(photos: Iterable[np.ndarray]) -> float:
+    """Mean absolute error of a colour of the scene that nothing is known of.
+
+    Args:
+        photos: colours [N, 3] in 0..1 of each; of many, some, evenly spread.
+    """
+    some = [colours[:: 1 + len(colours) // COLOURS_OF_A_PHOTO] for colours in photos]
+    colours = np.concatenate(some).astype(np.float64)
+    return GUESS * float(np.abs(colours - colours.mean(axis=0)).mean()) if len(colours) else ANY_COLOUR
 
 
 @torch.no_grad()

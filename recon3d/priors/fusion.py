@@ -27,9 +27,11 @@ TARGETS = 4  # other views that each view's depth is held against
 WRONG, PROVEN = 0.2, 0.75
 MOSTLY_WRONG = 0.5  # mean confidence up to which a prior has nothing to say about others
 # Nor is one believed more readily that is mostly wrong by its own evidence and agrees with fewer of the pixels of a
-# prior with a mean confidence of PROVEN. (Flow and plane sweep agree on .34 to .8; depth that is mirrored, or 5 or 15 %
-# too far, on 0 to .19, though its mean confidence may be .4 where photos are alike everywhere.)
+# prior with a mean confidence of PROVEN. (Flow and plane sweep agree on .34 to .8; depth that is 5 or 15 % too far, or
+# mirrored beside real scenes' own, on 0 to .19, though its mean confidence may be .4 where photos are alike everywhere;
+# mirrored depth of a scene that is nearly symmetric agrees on more.)
 REFUTED = 0.2
+MISSCALED = 0.03  # share by which a prior as a whole, like a sensor, may be off without being refuted for it
 SURE = 0.5  # confidence of a prior alone, from which on an opinion of its own differs from the blend
 NO_LANDMARKS = Landmarks(np.zeros((0, 3)), np.zeros((0, 2), np.int64))
 # A logistic regression, as in evidence, for a prior beside another one, both trusted fully: the share of its own score
@@ -106,14 +108,20 @@ class Fusion(SeveralOpinions):
         depths = _possible(views, level, candidates)
         evidence = [[gather(level, n, prior) for n in near] for prior in depths]
         means = [_mean_confidence(prior, found) for prior, found in zip(depths, evidence, strict=True)]
-        return _Examined(level, near, depths, evidence, means)
+        founded = [prior for prior, mean in zip(depths, means, strict=True) if mean >= PROVEN]
+        wrong = [
+            mean < WRONG
+            or (mean < MOSTLY_WRONG and any(_shared(level, near, prior, other) < REFUTED for other in founded))
+            for prior, mean in zip(depths, means, strict=True)
+        ]
+        return _Examined(level, near, depths, evidence, means, wrong)
 
     def _fused(self, examined: _Examined, which: Sequence[int]) -> list[DepthEstimate]:
         """The blend of those of the priors that ``which`` names."""
         level, depths, means = examined.level, examined.depths, examined.means
         # What a prior has to say about others: nothing where by its own evidence it is mostly wrong.
         trust = [max((mean - MOSTLY_WRONG) / (1 - MOSTLY_WRONG), 0.0) for mean in means]
-        least = [max(self.least, PROVEN) if examined.is_wrong(k) else self.least for k in range(len(means))]
+        least = [max(self.least, PROVEN) if wrong else self.least for wrong in examined.wrong]
         fused = []
         for i, n in enumerate(examined.near):
             confidences = []
@@ -147,31 +155,15 @@ class Fusion(SeveralOpinions):
 
 @dataclass(frozen=True)
 class _Examined:
-    """Depths [H, W] of each prior and view where a surface can be, what speaks for them, and the mean confidence of
-    each prior."""
+    """Depths [H, W] of each prior and view where a surface can be, what speaks for them, and of each prior the mean
+    confidence and whether it is wrong about most of what it says."""
 
     level: Level
     near: list[Neighbours]
     depths: list[list[np.ndarray]]
     evidence: list[list[Evidence]]
     means: list[float]
-
-    def is_wrong(self, prior: int) -> bool:
-        """Whether a prior is wrong about most of what it says."""
-        mean = self.means[prior]
-        if mean >= MOSTLY_WRONG:
-            return False
-        founded = [k for k, other in enumerate(self.means) if other >= PROVEN]
-        return mean < WRONG or any(self._shared(prior, k) < REFUTED for k in founded)
-
-    def _shared(self, one: int, other: int) -> float:
-        """Share of the pixels that two priors know on which they agree; 1 where there are none."""
-        agreed = both = 0
-        for near, depth, theirs in zip(self.near, self.depths[one], self.depths[other], strict=True):
-            known = (depth > 0) & (theirs > 0)
-            agreed += int(_alike(self.level, near, depth, theirs)[known].sum())
-            both += int(known.sum())
-        return agreed / both if both else 1.0
+    wrong: list[bool]
 
 
 def _possible(
@@ -195,6 +187,21 @@ def _mean_confidence(depths: Sequence[np.ndarray], evidence: Sequence[Evidence])
     """How far a prior, 0..1, is right by its own evidence; 0 where it knows nothing."""
     every = np.concatenate([e.confidence()[depth > 0] for depth, e in zip(depths, evidence, strict=True)])
     return float(every.mean()) if len(every) else 0.0
+
+
+def _shared(
+    level: Level, near: Sequence[Neighbours], depths: Sequence[np.ndarray], others: Sequence[np.ndarray]
+) -> float:
+    """Share of the pixels that two priors know on which they agree, up to a common scale; 1 where there are none."""
+    views = [n.view for n in near if len(n.targets)]
+    known = {i: (depths[i] > 0) & (others[i] > 0) for i in views}
+    ratios = np.concatenate([np.zeros(0), *(others[i][known[i]] / depths[i][known[i]] for i in views)])
+    if not len(ratios):
+        return 1.0
+    ratio = np.median(ratios)
+    scale = ratio if abs(ratio - 1) < MISSCALED else 1.0
+    agreed = sum(int(_alike(level, near[i], scale * depths[i], others[i])[known[i]].sum()) for i in views)
+    return agreed / len(ratios)
 
 
 def _alike(level: Level, near: Neighbours, depth: np.ndarray, other: np.ndarray) -> np.ndarray:

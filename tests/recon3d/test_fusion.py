@@ -208,3 +208,15 @@ def test_what_is_wrong_everywhere_fills_no_holes_however_lenient(still_life: Tra
     (coverage, right), (more, still_right) = shares(still_life, without), shares(still_life, together)
     assert more * (1 - still_right) < coverage * (1 - right) + 0.03
     assert more * still_right > 0.99 * coverage * right
+
+
+@pytest.mark.parametrize("scale", [0.98, 1.01, 1.02])
+def test_a_sensor_that_is_a_little_off_as_a_whole_still_fills_holes(still_life: TrainingViews, scale: float) -> None:
+    def left_half(depth: np.ndarray, view: int) -> np.ndarray:
+        return np.where(np.arange(depth.shape[1]) < depth.shape[1] // 2, good(depth, view), 0)
+
+    sensor = Given(lambda depth, view: scale * depth)
+    known, _ = shares(still_life, Fusion([Given(left_half)], least=0.15, smallest=1)(still_life))
+    more, _ = shares(still_life, Fusion([Given(left_half), sensor], least=0.15, smallest=1)(still_life))
+    assert known < 0.5
+    assert more > 0.85

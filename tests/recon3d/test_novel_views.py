@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from datasets.errors import InputError, SceneError
-from datasets.pictures import read_picture, to_bytes
+from datasets.pictures import read_picture, save_picture, to_bytes
 from datasets.scenes import open_scene
 from recon3d import novel_views, paths
 from recon3d.novel_views import focus_of, render
@@ -185,6 +185,13 @@ def test_predicted_errors_of_a_splat_file_need_cameras(fitted_run: Any, tmp_path
     assert before is not None
     assert after is not None
     assert after.mean() > before.mean() + 5  # far from both photos that are left
+
+    for photo in fewer.glob("*.png"):
+        save_picture(photo, np.full_like(read_picture(photo), 128))
+    render(path, path=listing, root=fewer, out=out, uncertainty=True)
+    grey = read_picture(out / "predicted" / "00004_predicted.png")
+    assert grey is not None
+    assert grey.mean() < after.mean() - 5  # a guess among photos of one colour is right
 
 
 def test_a_splat_file_alone_is_orbited(fitted_run: Any, tmp_path: Path) -> None:

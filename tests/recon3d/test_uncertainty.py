@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.types import Cameras
+from datasets.types import Cameras, Photo, View
 from recon3d import paths
 from recon3d.calibration import Calibration, local_error, measured_over_predicted
 from recon3d.gaussians import Gaussians
@@ -19,6 +20,7 @@ from recon3d.render import render
 from recon3d.runs import open_scene_of
 from recon3d.splats import Splat
 from recon3d.uncertainty import (
+    ANY_COLOUR,
     GUESS,
     KNOWN_TO,
     WORST,
@@ -137,17 +139,36 @@ def test_prediction_shows_the_splat_and_grows_away_from_the_photos() -> None:
 
 
 def test_a_guess_is_as_wrong_as_photos_are_colourful() -> None:
-    grey, halves = np.full((4, 6, 3), 0.5, np.float32), np.zeros((4, 6, 3), np.float32)
-    halves[:2] = 1
+    grey, halves = np.full((24, 3), 0.5, np.float32), np.zeros((24, 3), np.float32)
+    halves[:12] = 1
     assert error_of_a_guess([grey, grey]) == 0
     assert error_of_a_guess([halves, 1 - halves]) == pytest.approx(0.5 * GUESS)
+    assert error_of_a_guess([halves[:0], halves]) == pytest.approx(0.5 * GUESS)
+    assert error_of_a_guess([grey[:0]]) == ANY_COLOUR
+    many = np.full((30_000_000, 3), 0.8, np.float32)
+    many[::3] = 0.2
+    assert error_of_a_guess([many]) == pytest.approx(GUESS * 4 / 9 * 0.6, rel=1e-2)
+
+
+def test_what_masks_hide_does_not_count_for_a_guess(fitted_run: FittedRun) -> None:
+    scene = open_scene_of(fitted_run.folder, None)
+    guesses = []
+    for hidden in (0.0, 1.0):
+        view = scene.photos[0].load()
+        mask = np.ones(view.image.shape[:2], bool)
+        mask[:9] = False
+        image = np.where(mask[..., None], view.image, np.float32(hidden))
+        masked = Photo(scene.photos[0].path, lambda image=image, mask=mask: View(image, mask))
+        photos = tuple(masked for _ in scene.photos)
+        guesses.append(Evidence.of(fitted_run.truth, replace(scene, photos=photos)).guess)
+    assert guesses[0] == guesses[1] > 0
 
 
 def test_evidence_of_a_scene(fitted_run: FittedRun) -> None:
     scene = open_scene_of(fitted_run.folder, None)
     evidence = Evidence.of(fitted_run.truth, scene)
     assert torch.equal(evidence.told, told_by_all(fitted_run.truth, scene.cameras[list(scene.train)]))
-    assert evidence.guess == error_of_a_guess([scene.photos[i].load().image for i in scene.train])
+    assert evidence.guess == error_of_a_guess([scene.photos[i].load().colours for i in scene.train])
     assert evidence.known_background == (scene.background is not None)
 
 
