@@ -23,6 +23,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,8 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=[*LIDAR_NETWORKS, *RADAR_NETWORKS])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.radar is None and (without := set(options.networks or ()) & set(RADAR_NETWORKS)):
+        parser.error(f"{min(without)} needs --radar CLOUD.bin")
     cases = dict.fromkeys(LIDAR_NETWORKS, lidar_sample(options.lidar))
     if options.radar is not None:
         cases |= dict.fromkeys(RADAR_NETWORKS, radar_sample(options.radar))
@@ -241,8 +244,8 @@ def main() -> None:
     results = []
     for where, threads in places:
         for name in chosen:
-            with multiprocessing.get_context("spawn").Pool(1) as process:
-                figures = process.apply(measure, (name, cases[name], where, threads, options.rounds))
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+                figures = process.submit(measure, name, cases[name], where, threads, options.rounds).result()
             results.append(figures)
             print(f"{name}, {figures['where']}: {figures['fp32']['all']:.0f} ms a cloud", file=sys.stderr)
     print(text_table(results))

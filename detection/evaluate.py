@@ -51,7 +51,7 @@ def evaluate_run(
     began = time.perf_counter()
     config = read_config(run)
     trained = load_model(run)
-    samples, protocol = test_samples(run, config, root, trained), open_protocol(config, str(run))
+    samples, protocol = test_samples(run, config, root, trained, "error"), open_protocol(config, str(run))
     where, clock = torch_device(device), Clock()
     detector, features = trained.detector.to(where), trained.features
     with autocast(where, precision):

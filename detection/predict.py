@@ -90,7 +90,7 @@ def predict_clouds(
     if clouds and root is not None:
         raise InputError("--root says where the run's test data are, but clouds are given: leave one of them out")
     trained = load_model(model, device)
-    loaders = in_files(clouds, trained) if clouds else in_test_data(model, root, trained)
+    loaders = in_files(clouds, trained) if clouds else in_test_data(model, root, trained, on_bad)
     out.mkdir(parents=True, exist_ok=True)
     counts, bad = [], []
     for load in tqdm(loaders, desc="predict", unit="cloud"):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from datasets.errors import InputError
 from datasets.pointclouds.augmentation import Samples
+from datasets.pointclouds.clouds import Policy
+from datasets.pointclouds.types import PointCloudSample
 from datasets.programs import run_folder
 from datasets.programs.run_folder import CONFIG
 from detection.protocols import KittiProtocol, Protocol
@@ -50,7 +53,7 @@ def open_samples(config: Mapping[str, Any], which: Literal["train", "test"], roo
     return samples
 
 
-def test_samples(run: Path, config: Mapping[str, Any], root: Path | None, trained: Trained) -> Samples:
+def test_samples(run: Path, config: Mapping[str, Any], root: Path | None, trained: Trained, on_bad: Policy) -> Samples:
     """The test data of a run, which its detector must fit.
 
     Args:
@@ -58,17 +61,29 @@ def test_samples(run: Path, config: Mapping[str, Any], root: Path | None, traine
         config: its configuration.
         root: where the data's folder is now, if it was moved since the fit.
         trained: the run's detector.
+        on_bad: "skip" leaves out frames that cannot be opened, whatever the configuration says.
 
     Raises:
         InputError: where there are none, they cannot be opened, or they lack its classes or channels.
     """
+    if on_bad == "skip" and "on_bad_frame" in (options := (config["data"].get("test") or {}).get("init_args") or {}):
+        test = {**config["data"]["test"], "init_args": {**options, "on_bad_frame": on_bad}}
+        config = {**config, "data": {**config["data"], "test": test}}
     samples = open_samples(config, "test", root, str(run))
-    first = samples[0]
+    first = _first(samples, on_bad)
     if first.class_names != trained.class_names:
         raise InputError(f"{run}: finds {trained.class_names}, but the test data have {first.class_names}")
     if trained.features is None and first.channels != trained.channels:  # else they are picked by name
         raise InputError(f"{run}: was trained on points of {trained.channels}, but the test data have {first.channels}")
     return samples
+
+
+def _first(samples: Samples, on_bad: Policy) -> PointCloudSample:
+    """The first sample, or the first that can be read."""
+    for i in range(len(samples) - 1 if on_bad == "skip" else 0):
+        with suppress(InputError):
+            return samples[i]
+    return samples[len(samples) - 1 if on_bad == "skip" else 0]
 
 
 def open_protocol(config: Mapping[str, Any], where: str) -> Protocol:

@@ -11,7 +11,7 @@ import torch
 
 from datasets.errors import InputError, SceneError
 from datasets.pointclouds.augmentation import Samples
-from datasets.pointclouds.clouds import finite_points
+from datasets.pointclouds.clouds import Policy, finite_points
 from datasets.pointclouds.custom_cameras import read_cameras
 from datasets.pointclouds.formats import SUFFIXES, read_cloud
 from datasets.pointclouds.kitti import KittiDataset, find_photo, photo_size
@@ -69,20 +69,21 @@ def in_files(clouds: Sequence[Path], trained: Trained) -> list[Loader]:
     return [partial(_in_file, path, trained) for path in files]
 
 
-def in_test_data(run: Path, root: Path | None, trained: Trained) -> list[Loader]:
+def in_test_data(run: Path, root: Path | None, trained: Trained, on_bad: Policy) -> list[Loader]:
     """The test data of a run.
 
     Args:
         run: folder of the run.
         root: where the data's folder is now, if it was moved since the fit.
         trained: the run's detector.
+        on_bad: "skip" leaves out frames that cannot be opened.
 
     Raises:
         InputError: where ``run`` is no folder or has no test data, and where these do not fit.
     """
     if not run.is_dir():
         raise InputError(f"{run} is a detector without data: give clouds, or the folder of a run that has test data")
-    samples = test_samples(run, read_config(run), root, trained)
+    samples = test_samples(run, read_config(run), root, trained, on_bad)
     return [partial(_of_data, samples, i) for i in range(len(samples))]
 
 

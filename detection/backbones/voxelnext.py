@@ -22,9 +22,7 @@ def flattened(scales: Sequence[SparseTensor]) -> SparseTensor:
     keys = []
     for level, scale in enumerate(scales):
         batch, _, y, x = scale.indices.long().unbind(dim=1)
-        # Rounding up in between may have made a coarse grid larger than the fine one.
-        y, x = (y << level).clamp(max=height - 1), (x << level).clamp(max=width - 1)
-        keys.append((batch * height + y) * width + x)
+        keys.append((batch * height + (y << level)) * width + (x << level))
     found, place = torch.cat(keys).unique(return_inverse=True)
     features = torch.cat([scale.features for scale in scales])
     summed = features.new_zeros(len(found), features.shape[1]).index_add(0, place, features)

@@ -85,7 +85,6 @@ def _flattened(graph: Graph, scales: list[GraphVoxels], channels: int) -> GraphV
     keys = []
     for level, scale in enumerate(scales):
         _, y, x = (graph.op("Mul", axis, 1 << level) for axis in scale.zyx)
-        y, x = graph.op("Min", y, height - 1), graph.op("Min", x, width - 1)
         keys.append(graph.op("Add", graph.op("Mul", y, width), x))
     found, row = numbered(graph, graph.op("Concat", *keys, axis=0), height * width)
     features, count = graph.op("Concat", *(scale.features for scale in scales), axis=0), graph.length(found)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detection.sparse import spconv_backend
 from detection.sparse.products import SparseProduct
-from detection.sparse.rulebook import Rulebook, Triple, strided_rulebook, submanifold_rulebook
+from detection.sparse.rulebook import Rulebook, Triple, strided_rulebook, strided_shape, submanifold_rulebook
 from detection.sparse.tensor import SparseTensor
 
 Backend = Literal["auto", "own", "spconv"]
@@ -65,11 +65,15 @@ class _Convolution(nn.Module):
         if voxels.features.shape[1] != self.in_channels:
             raise ValueError(f"got features of {voxels.features.shape[1]} channels, expected {self.in_channels}")
         on_cuda = voxels.features.device.type == "cuda"
-        if self.backend == "spconv" or (self.backend == "auto" and on_cuda and spconv_backend.is_installed()):
-            result = self._with_spconv(voxels)
-        else:
-            result = self._with_products(voxels)
+        wanted = self.backend == "spconv" or (self.backend == "auto" and on_cuda and spconv_backend.is_installed())
+        # spconv takes and gives no tensors without voxels.
+        use_spconv = wanted and self._leads_somewhere(voxels)
+        result = self._with_spconv(voxels) if use_spconv else self._with_products(voxels)
         return result if self.bias is None else result.with_features(result.features + self.bias)
+
+    def _leads_somewhere(self, voxels: SparseTensor) -> bool:
+        """Whether there are voxels, and outputs that they reach."""
+        return len(voxels) > 0
 
     def _with_spconv(self, voxels: SparseTensor) -> SparseTensor:
         raise NotImplementedError
@@ -152,6 +156,14 @@ class SparseConv3d(_Convolution):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, bias, indice_key, backend)
         self.stride, self.padding = triple(stride), triple(padding)
+
+    def _leads_somewhere(self, voxels: SparseTensor) -> bool:
+        shape = strided_shape(voxels.spatial_shape, self.kernel_size, self.stride, self.padding)
+        reached = torch.ones(len(voxels), dtype=torch.bool, device=voxels.indices.device)
+        for i, (kernel, stride, padding) in enumerate(zip(self.kernel_size, self.stride, self.padding, strict=True)):
+            at = voxels.indices[:, 1 + i, None] + padding - torch.arange(kernel, device=reached.device)
+            reached &= ((at % stride == 0) & (at >= 0) & (at < shape[i] * stride)).any(dim=1)
+        return bool(reached.any())
 
     def _with_spconv(self, voxels: SparseTensor) -> SparseTensor:
         return spconv_backend.convolve(

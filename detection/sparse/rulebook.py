@@ -158,6 +158,14 @@ def submanifold_rulebook(indices: Tensor, shape: Triple, batch_size: int, kernel
     return Rulebook(*pairs, indices, indices, shape, shape, kernel_size, (1, 1, 1), reach, True)
 
 
+def strided_shape(shape: Triple, kernel_size: Triple, stride: Triple, padding: Triple) -> Triple:
+    """Grid of the outputs; ValueError for a grid smaller than the kernel."""
+    z, y, x = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, kernel_size, stride, padding, strict=True))
+    if min(z, y, x) < 1:
+        raise ValueError(f"a grid of shape {shape} with padding {padding} is smaller than the kernel {kernel_size}")
+    return z, y, x
+
+
 def strided_rulebook(
     indices: Tensor, shape: Triple, batch_size: int, kernel_size: Triple, stride: Triple, padding: Triple
 ) -> Rulebook:
@@ -166,10 +174,8 @@ def strided_rulebook(
     Raises:
         ValueError: for voxels outside of the grid, unsorted or repeated, and for a grid smaller than the kernel.
     """
-    sizes = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, kernel_size, stride, padding, strict=True)]
-    if min(sizes) < 1:
-        raise ValueError(f"a grid of shape {shape} with padding {padding} is smaller than the kernel {kernel_size}")
-    voxels, output_shape = _checked(indices, shape, batch_size), (sizes[0], sizes[1], sizes[2])
+    voxels = _checked(indices, shape, batch_size)
+    output_shape = strided_shape(shape, kernel_size, stride, padding)
     ins, keys, counts = _strided(voxels, output_shape, kernel_size, stride, padding)
     found = np.unique(np.concatenate([row[:count] for row, count in zip(keys, counts, strict=True)]))
     outs = _rows(keys, counts, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -142,9 +143,10 @@ def _described(cli: FitCLI) -> Trained:
             f"set its init_args.classes to {len(names)}"
         )
     if (kinds := turns([first.points])) > 1:
-        raise InputError(
+        warnings.warn(
             f"data.train: in {first.frame} rows of {kinds} kinds take turns, as if a point had more channels than "
-            f"{', '.join(first.channels)}: set init_args.channels to all that the files have (`detect3d check` looks)"
+            f"{', '.join(first.channels)}: set init_args.channels to all that the files have (`detect3d check` looks)",
+            stacklevel=2,
         )
     if first.boxes is None:
         raise InputError(f"data.train: {first.frame} has no annotation to learn from. Set its labelled to true")

@@ -47,16 +47,16 @@ class JointBatchNorm(nn.Module):
             here = features.new_tensor([features.numel() / features.shape[1]], dtype=torch.float32)
             wide = features.float()
             total = _SumOverProcesses.apply(torch.cat([wide.sum(across), here]))
-            count = total[-1].clamp(min=1)
-            mean = total[:-1] / count
+            count, enough = total[-1].clamp(min=2), total[-1] > 1  # else the running statistics, as in one process
+            mean = torch.where(enough, total[:-1] / count, running_mean)
             spread = _SumOverProcesses.apply((wide - mean.view(shape)).square().sum(across))
-            variance = spread / count
+            variance = torch.where(enough, spread / count, running_var)
             with torch.no_grad():
-                momentum = float(total[-1] > 0) * (0.1 if self.momentum is None else self.momentum)
-                running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-                unbiased = spread / (count - 1).clamp(min=1)
-                running_var.lerp_(unbiased.to(running_var.dtype), momentum)
-                self.get_buffer("num_batches_tracked").add_(1)
+                momentum = enough * (0.1 if self.momentum is None else self.momentum)
+                running_mean.lerp_(mean.to(running_mean.dtype), momentum.to(running_mean.dtype))
+                unbiased = torch.where(enough, spread / (count - 1), running_var)
+                running_var.lerp_(unbiased.to(running_var.dtype), momentum.to(running_var.dtype))
+                self.get_buffer("num_batches_tracked").add_(enough)
         else:
             mean, variance = running_mean, running_var
         scale = self.weight * (variance + self.eps).rsqrt()

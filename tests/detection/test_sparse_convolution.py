@@ -198,6 +198,18 @@ def test_nothing_in_nothing_out() -> None:
     assert low.dense().shape == (2, 8, 3, 5, 4)
 
 
+@pytest.mark.parametrize("share", [0.003, 0.01, 0.2])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (2, 3, 0), ((1, 3, 2), (3, 2, 3), (0, 1, 1))])
+def test_what_leads_somewhere_has_outputs(kernel, stride, padding, share: float) -> None:
+    convolution, found = SparseConv3d(2, 3, kernel, stride, padding, backend="own"), set()
+    for seed in range(40):
+        grid = random_voxels(2, seed=seed, share=share)
+        somewhere = convolution._leads_somewhere(grid)
+        assert somewhere == (len(convolution(grid)) > 0)
+        found.add(somewhere)
+    assert True in found
+
+
 def with_indices(rows: list[list[int]]) -> SparseTensor:
     return SparseTensor(torch.ones(len(rows), 2), torch.tensor(rows, dtype=torch.int32), SHAPE, BATCH)
 

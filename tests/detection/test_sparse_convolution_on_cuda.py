@@ -70,3 +70,16 @@ def test_cuda_gives_the_same(
     for name, value in wanted.items():
         assert found[name].dtype == value.dtype, name
         assert (found[name].float() - value.float()).norm() < tolerance * value.float().norm(), name
+
+
+@pytest.mark.parametrize("backend", ["own", "spconv"])
+def test_nothing_in_nothing_out(backend: Backend) -> None:
+    if backend == "spconv":
+        pytest.importorskip("spconv.pytorch")
+    for make in (submanifold, single, strided, inverse):
+        model, nothing = nn.Sequential(*make(backend)).to(DEVICE), random_voxels(16, share=0.0)
+        moved = SparseTensor(nothing.features.to(DEVICE), nothing.indices.to(DEVICE), SHAPE, BATCH)
+        assert float(model(moved).dense().abs().max()) == 0
+    lonely = SparseTensor(torch.ones(1, 16), torch.tensor([[0, 1, 1, 1]], dtype=torch.int32), (4, 4, 4), 1)
+    moved = SparseTensor(lonely.features.to(DEVICE), lonely.indices.to(DEVICE), (4, 4, 4), 1)
+    assert len(SparseConv3d(16, 32, 1, 2, backend=backend).to(DEVICE)(moved)) == 0

@@ -59,6 +59,20 @@ def test_parameters_are_exchanged_both_ways(make: Callable[..., list[nn.Module]]
     torch.testing.assert_close(others(grid).dense(), with_spconv(), atol=1e-5, rtol=1e-4)
 
 
+def test_nothing_in_nothing_out() -> None:
+    nothing = random_voxels(5, share=0.0, batch=1)
+    for make in (submanifold, strided, inverse):
+        ours, theirs = (nn.Sequential(*make(sparse, 3, backend=backend)) for backend in ("own", "spconv"))
+        assert torch.equal(theirs(nothing).dense(), torch.zeros_like(ours(nothing).dense()))
+    lonely = sparse.SparseTensor(torch.ones(1, 5), torch.tensor([[0, 1, 1, 1]], dtype=torch.int32), (4, 4, 4), 1)
+    down = sparse.SparseConv3d(5, 7, 1, 2, indice_key="down", backend="spconv")
+    before = sparse.SubMConv3d(5, 5, backend="spconv")(lonely)
+    assert len(down(before)) == 0
+    back = sparse.SparseInverseConv3d(7, 5, 1, "down", backend="spconv")(down(before))
+    assert torch.equal(back.indices, lonely.indices)
+    assert len(sparse.SubMConv3d(5, 5, backend="spconv")(back)) == 1
+
+
 @LAYERS
 @pytest.mark.parametrize("kernel", [3, 1])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,6 +289,27 @@ def test_predict_draws_into_the_photos_of_a_folder_of_ones_own(
     drawn = cv2.imread(str(out / "b_photo.png"))
     assert drawn.shape == (120, 160, 3)
     assert (drawn != 40).any()
+
+
+@pytest.mark.parametrize("bad", ["a", "b"])
+@pytest.mark.parametrize("how", ["cut off", "NaN"])
+def test_predict_skips_bad_clouds_of_the_test_data(
+    run: Path, own_folder: Path, tmp_path: Path, bad: str, how: str
+) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    data = {"root": str(own_folder), "class_names": ["Car", "Pole"], "channels": list(ToyClouds()[0].channels)}
+    data |= {"labelled": False, "on_bad_frame": "error", "invalid_points": "error"}
+    config["data"]["test"] = {"class_path": "datasets.pointclouds.custom.CustomDataset", "init_args": data}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    path = own_folder / "clouds" / f"{bad}.bin"
+    nan = np.full(4, np.nan, np.float32).tobytes()
+    path.write_bytes(path.read_bytes()[:-5] if how == "cut off" else nan + path.read_bytes()[16:])
+    out = tmp_path / "found"
+    with pytest.raises(InputError, match=rf"{bad}\.bin"):
+        predict_clouds(run, [], out=out, pictures=False)
+    with warnings.catch_warnings(record=True):
+        predict_clouds(run, [], out=out, pictures=False, on_bad="skip")
+    assert sorted(path.name for path in out.glob("*.json")) == ["b.json" if bad == "a" else "a.json"]
 
 
 def test_a_cloud_whose_photo_is_damaged_leaves_no_results(

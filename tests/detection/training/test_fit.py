@@ -150,7 +150,6 @@ def test_two_processes_train_and_write_one_run(config: Path, tmp_path: Path) -> 
         ("--model.detector.init_args.backbone.init_args.set_size=0", "model.detector: its parts do not fit together"),
         ("--model.detector.init_args.point_range=[100,-8,-2,116,8,2]", "none of the first 6 clouds has a point"),
         ("--data.test=toy.Swapped", r"data.test \('Pole', 'Car'\)"),
-        ("--data.train=toy.Misread", "in 000 rows of 2 kinds take turns"),
         ("--data.protocol=null", "data.protocol: overlaps say nothing of Pole"),
         ("--data.protocol=detection.protocols.NuScenesProtocol", "data.protocol: ranges say nothing of Car"),
         ("--trainer.accumulate_grad_batches=2", "gradients are not accumulated"),
@@ -171,6 +170,11 @@ def test_what_cannot_be_trained_leaves_everything_as_it_was(
         fit(arguments(run, option, "--overwrite"))
     for name in ("config.yaml", "checkpoints/last.ckpt", "detector.safetensors"):
         assert nan or (run / name).read_text() == "of an earlier run", name
+
+
+def test_points_of_more_channels_than_were_read_are_warned_of(arguments: Arguments, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="in 000 rows of 2 kinds take turns"):
+        fit(arguments(tmp_path / "run", "--data.train=toy.Misread", "--trainer.max_epochs=1"))
 
 
 @pytest.mark.parametrize(

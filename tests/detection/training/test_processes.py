@@ -17,6 +17,7 @@ from datasets.errors import InputError
 from datasets.pointclouds.types import PointCloudSample
 from detection.channels import select_channels
 from detection.detector import Detector
+from detection.normalisation import BatchNorm1d
 from detection.trained import build
 from detection.training.data import Needed
 from detection.training.loader import collate, order
@@ -50,6 +51,17 @@ def one_of_two(rank: int, folder: str) -> None:
     state = dict(model.state_dict())
     torch.save((found, state), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+def normalised() -> BatchNorm1d:
+    """With statistics of batches before."""
+    norm = BatchNorm1d(2)
+    norm.running_mean.copy_(torch.tensor([2.0, -1]))
+    norm.running_var.copy_(torch.tensor([4.0, 9]))
+    return norm
+
+
+FEW = torch.tensor([[4.0, -5], [1, 3]])
 
 
 def test_two_processes_have_the_gradients_of_the_joint_batch(tmp_path: Path) -> None:
@@ -94,6 +106,34 @@ def test_joint_batch_norm_in_one_process_is_torchs(tmp_path: Path) -> None:
             torch.testing.assert_close(ours.eval()(other), norm.eval()(one))
     finally:
         dist.destroy_process_group()
+
+
+def few_rows_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    kept = []
+    for rows in (0, 1, 2):
+        norm = JointBatchNorm(normalised())
+        features = FEW[:rows].tensor_split(2)[rank].clone().requires_grad_()
+        found = norm(features)
+        (found**3).sum().backward()
+        kept.append((found.detach(), features.grad, dict(norm.named_buffers())))
+    torch.save(kept, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_few_rows_among_two_processes_are_as_in_one(tmp_path: Path) -> None:
+    multiprocessing.spawn(few_rows_of_two, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    for rows in (0, 1, 2):
+        norm, features = normalised(), FEW[:rows].clone().requires_grad_()
+        found = norm(features) if rows else features
+        (found**3).sum().backward()
+        torch.testing.assert_close(torch.cat([first[rows][0], second[rows][0]]), found.detach())
+        torch.testing.assert_close(torch.cat([first[rows][1], second[rows][1]]), features.grad)
+        for name, value in norm.named_buffers():
+            for _, _, buffers in (first[rows], second[rows]):
+                torch.testing.assert_close(buffers[name], value)
 
 
 def test_order_shows_every_sample_in_every_epoch() -> None:
