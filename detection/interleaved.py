@@ -10,7 +10,7 @@ from torch import Tensor
 MOST = 5  # turns: eight channels read as four make two, five read as four make five
 FEWEST = 100  # points of each turn from which on their means tell anything
 LEAST = 0.3  # metres of x, y or z that are not told from less
-# Rightly read points of LiDAR and radar differ by a factor of up to 1.4, those of beams that look up and down in turn by
+# Rightly read points of LiDAR and radar differ by a factor of up to 1.4, of beams that look up and down in turn by
 # up to 6, wrongly read ones by 12 and more.
 APART = 8.0
 
